@@ -1,0 +1,143 @@
+"""What the training scripts share: where things lie, speed measured before choosing a precision, checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+log = logging.getLogger("pocket")
+
+REPO = Path(__file__).resolve().parents[2]
+CONCEPTS = REPO / "eraser_core" / "pocket" / "concepts.json"
+
+
+def arguments(description: str | None, images: int, batch: int) -> argparse.ArgumentParser:
+    """The flags that every training has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("out/pocket"), help="folder of drawings and checkpoints")
+    parser.add_argument("--images", type=int, default=images, help="stop after this many images seen")
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's own choice")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto measures both")
+    parser.add_argument("--save-every", type=float, default=180.0, help="seconds between checkpoints")
+    return parser
+
+
+def start(args: argparse.Namespace) -> None:
+    """Logging, threads and the one seed."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.work.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """All drawings: images uint8 [objects, styles, sizes, 64, 64, 3]; codes name the first axis."""
+
+    images: np.ndarray
+    codes: tuple[str, ...]
+    labels: tuple[str, ...]
+    styles: tuple[str, ...]
+
+
+def read_drawings(work: Path) -> Drawings:
+    index = json.loads((work / "drawings.json").read_text(encoding="utf-8"))
+    with np.load(work / "drawings.npz", allow_pickle=False) as archive:
+        images = archive["images"]
+    objects = index["objects"]
+    return Drawings(
+        images, tuple(o["code"] for o in objects), tuple(o["label"] for o in objects), tuple(index["styles"])
+    )
+
+
+def read_concepts() -> dict[str, Any]:
+    return json.loads(CONCEPTS.read_text(encoding="utf-8"))
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """bf16 arithmetic on fp32 master weights, or plain fp32."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def choose_precision(args: argparse.Namespace, step: Callable[[], object], seconds: float = 2.0) -> str:
+    """Run `step` (forward and backward, no update) in both precisions and keep the faster one.
+
+    bf16 is faster on processors with AVX-512 bf16 and a hundred times slower without it, and nothing but a measurement tells.
+    """
+    if args.precision != "auto":
+        return str(args.precision)
+    speed: dict[str, float] = {}
+    for precision in ("fp32", "bf16"):
+        with autocast(args.device, precision):
+            step()  # the first call pays for set-up
+            begin, count = time.perf_counter(), 0
+            while time.perf_counter() - begin < seconds:
+                step()
+                count += 1
+                if torch.device(args.device).type == "cuda":
+                    torch.cuda.synchronize()
+            speed[precision] = count / (time.perf_counter() - begin)
+    best = max(speed, key=lambda name: speed[name])
+    log.info("steps/s: fp32 %.2f, bf16 %.2f: %s", speed["fp32"], speed["bf16"], best)
+    return best
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside, then rename: a kill leaves the old checkpoint or the new one, never half of one."""
+    beside = path.with_suffix(".tmp")
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def load_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    return dict(torch.load(path, map_location=device, weights_only=True))
+
+
+def write_json(path: Path, content: object) -> None:
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+class Progress:
+    """A line of log every so often, and the moment to save."""
+
+    def __init__(self, total: int, seen: int, save_every: float) -> None:
+        self.total, self.seen, self.first, self.save_every = total, seen, seen, save_every
+        self.began = self.logged = self.saved = time.monotonic()
+
+    def update(self, images: int, text: Callable[[], str]) -> bool:
+        """Count images; returns whether it is time to write a checkpoint. `text` is only called when a line is due."""
+        self.seen += images
+        now = time.monotonic()
+        if now - self.logged > 30:
+            rate = (self.seen - self.first) / (now - self.began)
+            left = (self.total - self.seen) / rate / 60
+            log.info("%d/%d images, %.0f/s, %.0f min left, %s", self.seen, self.total, rate, left, text())
+            self.logged = now
+        if now - self.saved > self.save_every:
+            self.saved = now
+            return True
+        return False
+
+    @property
+    def hours(self) -> float:
+        """Hours of this run alone."""
+        return (time.monotonic() - self.began) / 3600
