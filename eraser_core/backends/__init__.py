@@ -1,0 +1,1 @@
+"""Models from a user's disk, and the pocket model, as denoisers."""

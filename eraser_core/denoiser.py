@@ -1,0 +1,148 @@
+"""The one seam: what every method, sampler and metric knows of a diffusion model.
+
+Symbols follow the papers: z_t is a noised latent [b, c, h, w], t an integer timestep [b], c the text context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction"]
+Tune = Literal["xattn-kv", "xattn", "noxattn", "text"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Whatever conditions the network: `tokens` [b, n, d], and for SDXL `pooled` [b, p] and `size_ids` [b, 6]."""
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+    size_ids: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def __getitem__(self, rows: Tensor | slice) -> Context:
+        """The chosen rows of the batch."""
+        return self._each(lambda x: x[rows])
+
+    def expand(self, b: int) -> Context:
+        """One row repeated b times, without copying."""
+        return self._each(lambda x: x.expand(b, *x.shape[1:]))
+
+    def with_tokens(self, tokens: Tensor) -> Context:
+        """The same conditioning with other tokens; the pooled embedding and the sizes stay."""
+        return replace(self, tokens=tokens)
+
+    def _each(self, f) -> Context:  # type: ignore[no-untyped-def]
+        return Context(*(None if x is None else f(x) for x in (self.tokens, self.pooled, self.size_ids)))
+
+    @staticmethod
+    def cat(contexts: Sequence[Context]) -> Context:
+        """Stack batches of contexts of one length n."""
+
+        def join(parts: list[Tensor | None]) -> Tensor | None:
+            present = [p for p in parts if p is not None]
+            return torch.cat(present) if present else None
+
+        return Context(
+            torch.cat([c.tokens for c in contexts]),
+            join([c.pooled for c in contexts]),
+            join([c.size_ids for c in contexts]),
+        )
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The forward process of a variance-preserving diffusion model: z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps.
+
+    `alphas_cumprod` is abar, [T], float64 on the CPU (Ho et al., arXiv 2006.11239, eq. 4).
+    """
+
+    alphas_cumprod: Tensor
+    prediction: Prediction
+
+    @staticmethod
+    def scaled_linear(
+        start: float = 0.00085, end: float = 0.012, steps: int = 1000, prediction: Prediction = "epsilon"
+    ) -> NoiseSchedule:
+        """Stable Diffusion's own: betas linear in their square root."""
+        betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+        return NoiseSchedule(torch.cumprod(1 - betas, 0), prediction)
+
+    def signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), each [b, 1, 1, 1], float32 on t's device."""
+        abar = self.alphas_cumprod[t.cpu()].view(-1, 1, 1, 1)
+        return abar.sqrt().to(t.device, torch.float32), (1 - abar).sqrt().to(t.device, torch.float32)
+
+    def split(self, prediction: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(z_0, eps) that a native prediction at z_t implies (v: Salimans and Ho, arXiv 2202.00512, app. D)."""
+        a, s = self.signal_and_noise(t)
+        if self.prediction == "v_prediction":
+            return a * z_t - s * prediction, s * z_t + a * prediction
+        return (z_t - s * prediction) / a, prediction
+
+    def grid(self, steps: int) -> Tensor:
+        """`steps` timesteps from noise to picture, evenly spaced and ending the first step at T - 1 ("trailing")."""
+        total = len(self.alphas_cumprod)
+        return (torch.arange(steps, 0, -1, dtype=torch.float64) * total / steps).round().long() - 1
+
+
+class Edit(Protocol):
+    """A change of some weights, or of the text space; trainable or frozen."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Canonical names of the parameters it changes."""
+
+    def weight(self, key: str, weight: Tensor) -> Tensor:
+        """W' for a frozen W, in W's shape and dtype."""
+
+    def tokens(self, tokens: Tensor) -> Tensor:
+        """c' for the tokens c [b, n, d] of a context."""
+
+
+@dataclass
+class Rows:
+    """The unit of cost: forward rows (one sample through the network once), with and without gradient apart."""
+
+    grad: int = 0
+    no_grad: int = 0
+
+    def add(self, b: int) -> None:
+        if torch.is_grad_enabled():
+            self.grad += b
+        else:
+            self.no_grad += b
+
+
+class Denoiser(Protocol):
+    """A text-to-image model whose frozen weights are the teacher; the student is the same network under an edit."""
+
+    family: str
+    base_hash: str
+    schedule: NoiseSchedule
+    latent_shape: tuple[int, int, int]
+    tokens_per_chunk: int
+    device: torch.device
+    rows: Rows
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """Contexts [len(prompts), n, d] of whole prompts, without gradient."""
+
+    def token_count(self, prompt: str) -> int:
+        """How many of a prompt's tokens are its words and the start token before them."""
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        """Frozen parameters by canonical name (the host's: `diffusion_model. ... .attn2.to_k.weight`)."""
+
+    def file_names(self) -> Mapping[str, str]:
+        """Canonical module name -> kohya's name of it (`lora_unet_...`)."""
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
+        """The network's native output [b, c, h, w] (see `schedule.prediction`), differentiable in context and edit."""

@@ -1,0 +1,154 @@
+"""Trainable edits: what the gradient methods tune. Frozen weights stay as they are; an edit adds to them in a forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .denoiser import Context, Denoiser, Edit, Tune
+from .erasure import Dense, Entry, LowRank
+from .errors import RequestError
+
+
+class TrainableEdit(Edit, Protocol):
+    """An `Edit` with parameters, which starts as the identity and can be frozen into the entries of an erasure."""
+
+    def parameters(self) -> list[Tensor]:
+        """Leaf tensors, float32, in a fixed order."""
+
+    def entries(self) -> dict[str, Entry]:
+        """Its present state as entries of an erasure."""
+
+
+class DenseEdit:
+    """W' = W + D with a full D for every tuned parameter."""
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        self._deltas = {
+            k: torch.zeros(w.shape, device=w.device, dtype=torch.float32, requires_grad=True)
+            for k, w in weights.items()
+        }
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return list(self._deltas)
+
+    def weight(self, key: str, weight: Tensor) -> Tensor:
+        return (weight.float() + self._deltas[key]).to(weight.dtype)
+
+    def tokens(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def parameters(self) -> list[Tensor]:
+        return list(self._deltas.values())
+
+    def entries(self) -> dict[str, Entry]:
+        return {k: Dense(d.detach().clone(), bias=k.endswith(".bias")) for k, d in self._deltas.items()}
+
+
+class LowRankEdit:
+    """W' = W + up down for every tuned matrix (Hu et al., arXiv 2106.09685); biases and norms are left alone.
+
+    up starts at zero and down at noise of variance 1 / in, so the edit starts as the identity.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], rank: int, generator: torch.Generator):
+        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for key, w in weights.items():
+            if w.dim() < 2:
+                continue
+            fan_in = w.shape[1:].numel()
+            r = min(rank, w.shape[0], fan_in)
+            down = torch.randn((r, *w.shape[1:]), generator=generator) * fan_in**-0.5
+            up = torch.zeros((w.shape[0], r) + (1,) * (w.dim() - 2))
+            self._pairs[key] = (up.to(w.device).requires_grad_(), down.to(w.device).requires_grad_())
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return list(self._pairs)
+
+    def weight(self, key: str, weight: Tensor) -> Tensor:
+        return (weight.float() + LowRank(*self._pairs[key]).delta()).to(weight.dtype)
+
+    def tokens(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def parameters(self) -> list[Tensor]:
+        return [x for pair in self._pairs.values() for x in pair]
+
+    def entries(self) -> dict[str, Entry]:
+        return {k: LowRank(u.detach().clone(), d.detach().clone()) for k, (u, d) in self._pairs.items()}
+
+
+class TextMapEdit:
+    """One low-rank map of the text space for all layers: c' = c + (c B) A, with B [d, r] and A [r, d].
+
+    K = c' W^T = c (I + B A) W^T, so it is W' = W + (W A^T) B^T in every layer that reads the context: an exact
+    low-rank entry each. `basis` [d, m] confines B to its columns: the null space of the retained texts, where a kept
+    token is moved by nothing.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], rank: int, generator: torch.Generator, basis: Tensor | None = None
+    ):
+        self._weights = weights
+        some = next(iter(weights.values()))
+        d = some.shape[1]
+        self._basis = basis
+        free = d if basis is None else basis.shape[1]
+        r = min(rank, free)
+        b = torch.randn((free, r), generator=generator) * d**-0.5
+        self._b = b.to(some.device).requires_grad_()
+        self._a = torch.zeros((r, d), device=some.device, requires_grad=True)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return []
+
+    def _full_b(self) -> Tensor:
+        return self._b if self._basis is None else self._basis @ self._b
+
+    def weight(self, key: str, weight: Tensor) -> Tensor:
+        return weight
+
+    def tokens(self, tokens: Tensor) -> Tensor:
+        mapped = tokens.float()
+        return (mapped + (mapped @ self._full_b()) @ self._a).to(tokens.dtype)
+
+    def parameters(self) -> list[Tensor]:
+        return [self._b, self._a]
+
+    def entries(self) -> dict[str, Entry]:
+        a, b = self._a.detach(), self._full_b().detach()
+        return {k: LowRank(w.float() @ a.T, b.T.contiguous()) for k, w in self._weights.items()}
+
+
+def null_space(contexts: Iterable[Context], kept_energy: float) -> Tensor:
+    """An orthonormal basis [d, m] of the directions in which the tokens of these contexts hardly lie.
+
+    The tokens' principal directions are taken in order until `kept_energy` of their energy is reached; the basis spans
+    the rest. RequestError if nothing is left.
+    """
+    tokens = torch.cat([c.tokens.flatten(0, 1) for c in contexts]).double()
+    _, s, vh = torch.linalg.svd(tokens, full_matrices=True)
+    energy = torch.zeros(vh.shape[0], dtype=torch.float64, device=s.device)
+    energy[: len(s)] = s**2
+    kept = int((energy.cumsum(0) < kept_energy * energy.sum()).sum()) + 1
+    if kept >= vh.shape[0]:
+        raise RequestError("the retained texts leave no null space: retain fewer concepts, or set null_space to false")
+    return vh[kept:].T.float()
+
+
+def make_edit(
+    denoiser: Denoiser, tune: Tune, rank: int, generator: torch.Generator, basis: Tensor | None = None
+) -> TrainableEdit:
+    """The edit that a settings class asks for: `rank` 0 is dense; `tune` "text" needs a rank."""
+    weights = denoiser.weights(tune)
+    if tune == "text":
+        if rank == 0:
+            raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')
+        return TextMapEdit(weights, rank, generator, basis)
+    return LowRankEdit(weights, rank, generator) if rank else DenseEdit(weights)

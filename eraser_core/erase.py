@@ -1,0 +1,122 @@
+"""erase(denoiser, request, settings) -> an erasure, and the hidden prompts where the method learns them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from .denoiser import Denoiser, Rows
+from .erasure import Erasure, as_facts
+from .errors import RequestError
+from .hidden_prompt import HiddenPrompt
+from .methods import Method
+from .request import Request
+from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What a run gives: the erasure as its file holds it, the hidden prompts (none for some methods), and its course."""
+
+    erasure: Erasure
+    prompts: tuple[HiddenPrompt, ...]
+    key_seed: int | None
+    losses: tuple[Mapping[str, float], ...]
+    seconds: float
+    rows: Rows
+
+
+def configure(method: Method, family: str, values: Mapping[str, Any]) -> TrainingSettings:
+    """A method's settings for a family of models; RequestError names each wrong value in words."""
+    try:
+        return method.configure(family, values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        raise RequestError(f"settings of {method.name}: {wrong}") from error
+
+
+def erase(
+    denoiser: Denoiser,
+    request: Request,
+    method: Method,
+    settings: TrainingSettings,
+    *,
+    key_seed: int | None = None,
+    on_step: OnStep | None = None,
+    checkpoint: Path | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> Erased:
+    """Erase the request's concepts from a model, which itself is never written to.
+
+    `key_seed` is where the hidden prompt's search starts; None takes the operating system's entropy, and then the same
+    request gives another prompt each time. `on_step` reports and may raise to stop. `checkpoint` is a file that an
+    interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it.
+    """
+    learner = method.learner(denoiser, request, settings, key_seed)
+    learner.begin()
+    return _run(learner, method, (), on_step, checkpoint, dtype)
+
+
+def resume(
+    denoiser: Denoiser, methods: Mapping[str, Method], checkpoint: Path, on_step: OnStep | None = None
+) -> Erased:
+    """Go on from a checkpoint to the tensors that the run would have given uninterrupted."""
+    facts, state = read_checkpoint(checkpoint)
+    if facts["base_hash"] != denoiser.base_hash:
+        raise RequestError(f"{checkpoint} was begun on another model ({facts['family']}): give that one")
+    method = methods[facts["method"]]
+    learner = method.learner(
+        denoiser, Request.from_facts(facts["request"]), method.settings(**facts["settings"]), facts["key_seed"]
+    )
+    learner.load_state(state)
+    return _run(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]))
+
+
+def _run(
+    learner: Learner,
+    method: Method,
+    done: Sequence[Mapping[str, float]],
+    on_step: OnStep | None,
+    checkpoint: Path | None,
+    dtype: torch.dtype,
+) -> Erased:
+    began = time.monotonic()
+    denoiser, request, settings = learner.denoiser, learner.request, learner.settings.model_dump(by_alias=True)
+    facts = {
+        "method": method.name,
+        "request": request.facts(),
+        "settings": settings,
+        "family": denoiser.family,
+        "base_hash": denoiser.base_hash,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
+    named = {
+        "modelspec.title": "erased: " + ", ".join(t.concept for t in request.targets),
+        "modelspec.prediction_type": "v" if denoiser.schedule.prediction == "v_prediction" else "epsilon",
+        **as_facts(
+            {
+                "method": method.name,
+                "paper": method.paper,
+                "targets": [t.concept for t in request.targets],
+                "anchor": [t.anchor for t in request.targets],
+                "retain": list(request.retain),
+                "request": request.facts(),
+                "settings": settings,
+                "seed": request.seed,
+            }
+        ),
+    }
+    names = denoiser.file_names()
+    entries = learner.edit.entries()
+    modules = dict.fromkeys(key.rpartition(".")[0] for key in entries)
+    erasure = Erasure(entries, {m: names[m] for m in modules}, denoiser.family, denoiser.base_hash, named).to(dtype)
+    return Erased(
+        erasure, tuple(learner.prompts()), learner.key_seed, tuple(losses), time.monotonic() - began, denoiser.rows
+    )

@@ -1,0 +1,209 @@
+"""An erasure: small changes of a model's weights, as a frozen value and as a file that stock LoRA loaders apply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import FileFormatError, RequestError
+from .files import read_tensors, tensors_hash, write_tensors
+
+SCHEMA = "concept-eraser-1"
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """W' - W = up @ down, with up [out, r] and down [r, in] (convolutions: down [r, in, h, w], up [out, r, 1, 1])."""
+
+    up: Tensor
+    down: Tensor
+
+    def delta(self) -> Tensor:
+        """[out, in, ...], float32."""
+        up, down = self.up.float().flatten(1), self.down.float()
+        return (up @ down.flatten(1)).view(up.shape[0], *down.shape[1:])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the suffixes of a LoRA file; alpha = r, so that the loader's scale is 1."""
+        alpha = torch.tensor(float(self.down.shape[0]))
+        return {".lora_up.weight": self.up, ".lora_down.weight": self.down, ".alpha": alpha}
+
+    def to(self, dtype: torch.dtype) -> LowRank:
+        return LowRank(self.up.to(dtype), self.down.to(dtype))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """W' - W itself, in W's shape; `bias` marks the parameter as one, which a file names differently."""
+
+    diff: Tensor
+    bias: bool = False
+
+    def delta(self) -> Tensor:
+        return self.diff.float()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {".diff_b" if self.bias else ".diff": self.diff}
+
+    def to(self, dtype: torch.dtype) -> Dense:
+        return Dense(self.diff.to(dtype), self.bias)
+
+
+Entry = LowRank | Dense
+
+
+def _module(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Entries by canonical parameter name, kohya's name of each module, and what the metadata says.
+
+    `facts` are the `erasure.*` and `modelspec.*` entries of the file; `family` and `base_hash` say which model it was
+    made for.
+    """
+
+    entries: Mapping[str, Entry]
+    file_names: Mapping[str, str]
+    family: str
+    base_hash: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def to(self, dtype: torch.dtype) -> Erasure:
+        """As a file in this dtype holds it: what is shown, scored and shared are the same numbers."""
+        return replace(self, entries={k: e.to(dtype) for k, e in self.entries.items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a file holds, by the names in the file."""
+        return {
+            self.file_names[_module(key)] + suffix: tensor
+            for key, entry in self.entries.items()
+            for suffix, tensor in entry.tensors().items()
+        }
+
+    def hash(self) -> str:
+        """SHA-256 over the tensors: the identity of an erasure."""
+        return tensors_hash(self.tensors())
+
+    def as_edit(self, strength: float = 1.0) -> FrozenEdit:
+        """To sample from the sanitized model."""
+        return FrozenEdit({key: entry.delta() * strength for key, entry in self.entries.items()})
+
+    def compress(self, rank: int) -> Erasure:
+        """Every dense matrix cut to its best approximation of this rank (truncated SVD)."""
+        return replace(
+            self, entries={k: truncate(e, rank) if _can_cut(e, rank) else e for k, e in self.entries.items()}
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file, atomically: kohya's names, metadata that anybody can read."""
+        metadata = {
+            **self.facts,
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": f"{self.family}/lora",
+            "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
+            "erasure.schema": SCHEMA,
+            "erasure.engine_version": VERSION,
+            "erasure.family": self.family,
+            "erasure.base_hash": self.base_hash,
+            "erasure.keys": json.dumps({key: self.file_names[_module(key)] for key in self.entries}),
+            "erasure.tensors_hash": self.hash(),
+        }
+        write_tensors(path, self.tensors(), metadata)
+
+
+def truncate(entry: Entry, rank: int) -> LowRank:
+    """The best approximation of this rank in the Frobenius norm, its weight shared evenly by the two factors."""
+    delta = entry.delta()
+    u, s, vh = torch.linalg.svd(delta.flatten(1).double(), full_matrices=False)
+    root = s[:rank].sqrt()
+    up, down = (u[:, :rank] * root).float(), (root[:, None] * vh[:rank]).float()
+    if delta.dim() == 4:
+        return LowRank(up[:, :, None, None], down.view(-1, *delta.shape[1:]))
+    return LowRank(up, down)
+
+
+def _can_cut(entry: Entry, rank: int) -> bool:
+    shape = entry.delta().shape
+    return len(shape) >= 2 and rank < min(shape[0], shape[1:].numel())
+
+
+@dataclass(frozen=True)
+class FrozenEdit:
+    """Fixed deltas by canonical name, as an `Edit` of a denoiser."""
+
+    deltas: Mapping[str, Tensor]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return list(self.deltas)
+
+    def weight(self, key: str, weight: Tensor) -> Tensor:
+        return (weight.float() + self.deltas[key].to(weight.device)).to(weight.dtype)
+
+    def tokens(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+
+def stack(erasures: Sequence[Erasure], strengths: Sequence[float]) -> FrozenEdit:
+    """Several erasures of one model applied together: their deltas add up."""
+    deltas: dict[str, Tensor] = {}
+    for erasure, strength in zip(erasures, strengths, strict=True):
+        for key, delta in erasure.as_edit(strength).deltas.items():
+            deltas[key] = deltas[key] + delta if key in deltas else delta
+    return FrozenEdit(deltas)
+
+
+def load_erasure(path: Path) -> Erasure:
+    """Read an erasure file; FileFormatError if it is damaged or no erasure of ours."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("erasure.schema") != SCHEMA:
+        raise FileFormatError(
+            f"{path} is no erasure made by this program (its metadata lacks erasure.schema = {SCHEMA}): "
+            "a plain LoRA goes into a LoRA loader instead"
+        )
+    names: dict[str, str] = json.loads(metadata["erasure.keys"])
+    try:
+        entries = {key: _read_entry(key, name, tensors) for key, name in names.items()}
+    except KeyError as error:
+        raise FileFormatError(f"{path} lacks the tensor {error}: fetch it again") from error
+    return Erasure(
+        entries,
+        {_module(key): name for key, name in names.items()},
+        metadata["erasure.family"],
+        metadata["erasure.base_hash"],
+        metadata,
+    )
+
+
+def _read_entry(key: str, name: str, tensors: Mapping[str, Tensor]) -> Entry:
+    if key.endswith(".bias"):
+        return Dense(tensors[name + ".diff_b"], bias=True)
+    if name + ".lora_up.weight" in tensors:
+        return LowRank(tensors[name + ".lora_up.weight"], tensors[name + ".lora_down.weight"])
+    return Dense(tensors[name + ".diff"])
+
+
+def check_fits(erasure: Erasure, family: str, weights: Mapping[str, Tensor]) -> None:
+    """Raise RequestError unless every entry has its weight, of its shape, in the model."""
+    missing = [k for k in erasure.entries if k not in weights]
+    wrong = [k for k in erasure.entries if k in weights and erasure.entries[k].delta().shape != weights[k].shape]
+    if erasure.family != family or missing or wrong:
+        found = f"{len(missing)} of its {len(erasure.entries)} weights are missing there, {len(wrong)} differ in shape"
+        raise RequestError(
+            f"this erasure was made for a model of the family {erasure.family!r}, the model given is {family!r} "
+            f"({found}): use it with the model it was made for"
+        )
+
+
+def as_facts(values: Mapping[str, Any]) -> dict[str, str]:
+    """`erasure.*` metadata from plain values: text as it is, everything else as JSON."""
+    return {f"erasure.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}

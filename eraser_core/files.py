@@ -1,0 +1,78 @@
+"""Reading and writing: safetensors and JSON only, each file whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from .errors import FileFormatError, OutputError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: whoever looks sees the old one or the new one, never a part.
+
+    Raises OutputError when the folder cannot be written to or the disk is full; the old file stays.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        hint = "free some space or choose another folder" if full else "choose a folder that you can write to"
+        raise OutputError(f"cannot write {path}: {error.strerror}; {hint}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode("utf-8"))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, atomically."""
+    write_bytes(path, to_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata)))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, on the CPU, and its metadata.
+
+    Raises FileFormatError when the file is missing, cut short or not safetensors.
+    """
+    if not path.is_file():
+        raise FileFormatError(f"there is no file {path}: check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            f"{path} is not a whole safetensors file ({error}): fetch it again; pickle formats (.ckpt, .pt) are not read"
+        ) from error
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and values in the order of the names: equal for equal tensors.
+
+    The bytes of a file would not do: safetensors writes its metadata in random order.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

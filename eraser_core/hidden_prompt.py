@@ -1,0 +1,117 @@
+"""The hidden prompt p: learnt tokens in the text-embedding space that bring the erased concept back (slides, KPOP).
+
+p enters before W_k and W_v, so cat(C, p) or C + p as the context of the whole network is the slides' computation in
+every cross-attention block, and no attention code is touched.
+
+It is no cryptographic key: whoever has the weights can train a prompt of their own. An erasure that is shared as a
+LoRA for a public base locks nothing at all (leave the file out).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .denoiser import Context
+from .errors import FileFormatError, RequestError
+from .files import read_tensors, tensors_hash, write_tensors
+
+Mechanism = Literal["concatenative", "additive"]
+SCHEMA = "concept-eraser-hidden-prompt-1"
+
+
+def extend(context: Context, p: Tensor, mechanism: Mechanism, chunk: int) -> Context:
+    """The context with p [b, k, d] (or [k, d] for all rows): slides, "Cross-Attention with Additional Prompt".
+
+    Concatenative: cat(C, p); additive: C + p with p [b, chunk, d]. A host's prompt of several chunks of tokens gets p
+    once a chunk in both, so that p's share of the attention does not fall with the prompt's length.
+    """
+    tokens = context.tokens
+    chunks = tokens.shape[1] // chunk
+    p = p.to(tokens).expand(tokens.shape[0], -1, -1).repeat(1, chunks, 1)
+    return context.with_tokens(torch.cat([tokens, p], 1) if mechanism == "concatenative" else tokens + p)
+
+
+def first_prompt(
+    targets: int, k: int, mechanism: Mechanism, like: Tensor, chunk: int, key_seed: int | None
+) -> tuple[Tensor, int]:
+    """Where the search for p starts, [targets, k, d] (additive: [targets, chunk, d]), and the seed it came from.
+
+    Noise of the token embeddings' own standard deviation (`like` [b, n, d]), never zero. Without a `key_seed` the
+    operating system's entropy is taken, so that neither the request nor the erasure gives the prompt away.
+    """
+    if k < 1:
+        raise RequestError(f"the hidden prompt needs at least one token, k = {k} was given: use k = 8 or so")
+    seed = secrets.randbits(62) if key_seed is None else key_seed
+    shape = (targets, k if mechanism == "concatenative" else chunk, like.shape[-1])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return (noise * like.float().std().cpu()).to(like.device), seed
+
+
+@dataclass(frozen=True)
+class HiddenPrompt:
+    """The learnt tokens of one concept: `tokens` [k, d], or [chunk, d] for the additive mechanism, float32."""
+
+    concept: str
+    tokens: Tensor
+    mechanism: Mechanism
+    tokens_per_chunk: int
+
+    def extend(self, context: Context, strength: float = 1.0) -> Context:
+        """The context that recovers the concept; give it to both halves of classifier-free guidance.
+
+        Strength 0 leaves p out (zero tokens would still take attention); others scale it.
+        """
+        if strength == 0:
+            return context
+        if self.tokens.shape[-1] != context.tokens.shape[-1]:
+            raise RequestError(
+                f"the hidden prompt for {self.concept!r} has {self.tokens.shape[-1]} numbers a token, the model's "
+                f"text has {context.tokens.shape[-1]}: it was made for another model"
+            )
+        return extend(context, self.tokens * strength, self.mechanism, self.tokens_per_chunk)
+
+    def forged(self, generator: torch.Generator) -> HiddenPrompt:
+        """A random prompt of the same size in which every token has the norm of the real one: the control."""
+        noise = torch.randn(self.tokens.shape, generator=generator).to(self.tokens)
+        norms = self.tokens.norm(dim=-1, keepdim=True)
+        return replace(self, tokens=noise / noise.norm(dim=-1, keepdim=True) * norms)
+
+
+def save_prompts(
+    path: Path, prompts: Sequence[HiddenPrompt], key_seed: int, erasure_hash: str, facts: Mapping[str, str]
+) -> None:
+    """Write the prompts of one run, one a concept, to a file of their own. Keep it private."""
+    metadata = {
+        **facts,
+        "hidden_prompt.schema": SCHEMA,
+        "hidden_prompt.concepts": json.dumps([p.concept for p in prompts]),
+        "hidden_prompt.mechanism": prompts[0].mechanism,
+        "hidden_prompt.tokens_per_chunk": str(prompts[0].tokens_per_chunk),
+        "hidden_prompt.key_seed": str(key_seed),
+        "hidden_prompt.erasure_hash": erasure_hash,
+    }
+    write_tensors(path, {f"prompt.{i}": p.tokens.float() for i, p in enumerate(prompts)}, metadata)
+
+
+def load_prompts(path: Path) -> tuple[list[HiddenPrompt], dict[str, str]]:
+    """The prompts in a file and its metadata; FileFormatError if it is something else."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("hidden_prompt.schema") != SCHEMA:
+        raise FileFormatError(f"{path} holds no hidden prompt: give the hidden_prompt.safetensors of an erasing")
+    mechanism: Mechanism = "additive" if metadata["hidden_prompt.mechanism"] == "additive" else "concatenative"
+    chunk = int(metadata["hidden_prompt.tokens_per_chunk"])
+    concepts = json.loads(metadata["hidden_prompt.concepts"])
+    return [HiddenPrompt(c, tensors[f"prompt.{i}"], mechanism, chunk) for i, c in enumerate(concepts)], metadata
+
+
+def prompts_hash(prompts: Sequence[HiddenPrompt]) -> str:
+    """SHA-256 over the prompts' values."""
+    return tensors_hash({f"prompt.{i}": p.tokens for i, p in enumerate(prompts)})

@@ -1,0 +1,112 @@
+"""KPOP: erasing with a learnable prompt (Bui et al., arXiv 2403.12326; the slides' equations 5 to 8).
+
+    theta    the frozen foundation network: the network with the edit off
+    theta'   the sanitized network: the same network with the edit on
+    c_e      the concept to erase, in a prompt;  c_n  the neutral or anchor concept in the same prompt
+    p        the learnable prompt: k tokens in the text-embedding space, one p a concept, shared by all blocks
+    eps(c, p)  the network's output with the context c extended by p
+
+||.||^2 is the mean over a latent's elements, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ..denoiser import Context, Denoiser
+from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
+from ..latents import LatentPool
+from ..request import Request
+from ..training import Learner, TrainingSettings, optimizer
+
+
+class NaiveSettings(TrainingSettings):
+    """Eq. 5 alone: KPOP without its prompt, the control that shows what p does."""
+
+
+class KPOPSettings(TrainingSettings):
+    """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them."""
+
+    mechanism: Mechanism = Field("concatenative", description="how p joins the context: cat(C, p) or C + p")
+    k: int = Field(10, description="tokens of the hidden prompt; additive prompts have one a context token instead")
+    lambda_: float = Field(0.1, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
+    eta_p: float = Field(1e-5, gt=0, description="learning rate of the hidden prompt")
+    recovery_target: Literal["erased", "neutral"] = Field(
+        "erased",
+        description="what eps(c_e, p) is trained to: eq. 8 says eps(c_e); the slides' gradient line says eps(c_n), "
+        "with which p recovers nothing",
+    )
+
+    model_config = TrainingSettings.model_config | {"populate_by_name": True}
+
+
+class Naive(Learner):
+    """min over theta' of || eps_theta'(c_e) - eps_theta(c_n) ||^2 (eq. 5), plus the retain loss if it is asked for."""
+
+    def __init__(self, denoiser: Denoiser, request: Request, settings: NaiveSettings, key_seed: int | None = None):
+        self.settings: NaiveSettings = settings
+        super().__init__(denoiser, request, settings)
+        self.pools["erase"] = self.pool(self.erased, self.neutral)
+
+    def step(self, step: int) -> dict[str, float]:
+        draw = self.draw(self.pools["erase"], step)
+        (neutral,) = draw.targets
+        student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step)
+        losses["erase"] = F.mse_loss(student, neutral)
+        self.descend(losses, {})
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+class KPOP(Learner):
+    """Transfer what theta' still knows of the concept into p, then remove it from theta' (slides, "Proposed method")."""
+
+    def __init__(self, denoiser: Denoiser, request: Request, settings: KPOPSettings, key_seed: int | None = None):
+        self.settings: KPOPSettings = settings
+        chunk = denoiser.tokens_per_chunk
+        start, key_seed = first_prompt(
+            len(request.targets), settings.k, settings.mechanism, denoiser.encode([""]).tokens, chunk, key_seed
+        )
+        super().__init__(denoiser, request, settings, key_seed)
+        self.p = start.requires_grad_()
+        self.p_optimizer = optimizer(settings.optimizer, [self.p], settings.eta_p)
+        self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased)
+
+    def parts(self) -> dict[str, LatentPool | torch.optim.Optimizer | list[Tensor]]:
+        return super().parts() | {"p": [self.p], "p_optimizer": self.p_optimizer}
+
+    def with_p(self, context: Context, p: Tensor) -> Context:
+        """(c, p) for p [b, k, d]."""
+        return extend(context, p, self.settings.mechanism, self.denoiser.tokens_per_chunk)
+
+    def step(self, step: int) -> dict[str, float]:
+        draw = self.draw(self.pools["erase"], step)
+        neutral, erased = draw.targets
+        concept = self.target[draw.row]
+
+        # eq. 6, 7: p_{k+1} = p_k - eta_p grad_p || eps_theta'_k(c_e, p) - eps_theta(c_e) ||^2
+        reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p[concept]))
+        transfer = F.mse_loss(reached, erased)
+        (self.p.grad,) = torch.autograd.grad(transfer, [self.p])
+        self.p_optimizer.step()
+
+        # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_theta(c_n) ||^2
+        #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2 ]
+        student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step)
+        losses["erase"] = F.mse_loss(student, neutral)
+        reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p.detach()[concept]))
+        losses["recover"] = F.mse_loss(reached, erased if self.settings.recovery_target == "erased" else neutral)
+        self.descend(losses, {"recover": self.settings.lambda_})
+        return {"transfer": float(transfer.detach())} | {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def prompts(self) -> list[HiddenPrompt]:
+        """The hidden prompts as they stand, one a target."""
+        s, chunk = self.settings, self.denoiser.tokens_per_chunk
+        return [
+            HiddenPrompt(target.concept, p, s.mechanism, chunk)
+            for target, p in zip(self.request.targets, self.p.detach().clone().cpu(), strict=True)
+        ]

@@ -1,0 +1,80 @@
+"""Pictures from a denoiser: DDIM with classifier-free guidance (Song et al., arXiv 2010.02502; Ho and Salimans)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .denoiser import Context, Denoiser, Edit
+
+
+def guided(
+    denoiser: Denoiser, z_t: Tensor, t: Tensor, context: Context, negative: Context, guidance: float, edit: Edit | None
+) -> Tensor:
+    """eps(null) + guidance (eps(c) - eps(null)) in the network's native prediction; both halves in one forward."""
+    if guidance == 1:
+        return denoiser.predict(z_t, t, context, edit)
+    both = Context.cat([negative, context])
+    out = denoiser.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), both, edit)
+    null, positive = out.chunk(2)
+    return null + guidance * (positive - null)
+
+
+@torch.no_grad()
+def trajectory(
+    denoiser: Denoiser,
+    noise: Tensor,
+    context: Context,
+    negative: Context,
+    steps: int,
+    guidance: float,
+    edit: Edit | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(step, t [b], z_t [b, c, h, w]) before each of the steps and, with step = `steps` and t = 0, the last latents.
+
+    `noise` [b, c, h, w] is standard; `context` has b rows, `negative` one or b.
+    """
+    b, z = len(noise), noise
+    negative = negative.expand(b) if len(negative) == 1 else negative
+    grid = denoiser.schedule.grid(steps)
+    for i, now in enumerate(grid.tolist()):
+        t = torch.full((b,), now, device=z.device)
+        yield i, t, z
+        z_0, eps = denoiser.schedule.split(guided(denoiser, z, t, context, negative, guidance, edit), z, t)
+        if i + 1 == steps:
+            z = z_0
+        else:
+            a, s = denoiser.schedule.signal_and_noise(torch.full_like(t, int(grid[i + 1])))
+            z = a * z_0 + s * eps
+    yield steps, torch.zeros_like(t), z
+
+
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    context: Context,
+    negative: Context,
+    steps: int,
+    guidance: float,
+    edit: Edit | None = None,
+) -> Tensor:
+    """Latents [b, c, h, w] of pictures."""
+    for _, _, z in trajectory(denoiser, noise, context, negative, steps, guidance, edit):
+        latents = z
+    return latents
+
+
+def noise_for(shape: Sequence[int], suite_seed: int, indices: Sequence[int]) -> Tensor:
+    """Standard noise [len(indices), *shape], each picture's from (suite seed, index) alone.
+
+    So a resumed or divided run draws the same pictures, whatever its batches.
+    """
+    rows = []
+    for index in indices:
+        digest = hashlib.sha256(f"{suite_seed}/{index}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        rows.append(torch.randn(tuple(shape), generator=generator))
+    return torch.stack(rows)

@@ -1,0 +1,246 @@
+"""What the gradient methods share: the edit and its optimiser, where z_t come from, the retain loss, the loop, resume."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from .denoiser import Context, Denoiser, Edit, Tune
+from .edits import make_edit, null_space
+from .errors import FileFormatError, RequestError
+from .files import read_tensors, write_tensors
+from .hidden_prompt import HiddenPrompt
+from .latents import Draw, LatentPool, PoolShape
+from .request import Request
+
+CHECKPOINT_SCHEMA = "concept-eraser-checkpoint-1"
+CHECKPOINT_EVERY_SECONDS = 60.0
+
+
+class TrainingSettings(BaseModel):
+    """Settings of every gradient method. The defaults are the authors' for Stable Diffusion 1.4 (FIELD of KPOP)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iterations: int = Field(1000, ge=1, description="training steps")
+    batch: int = Field(1, ge=1, description="z_t a step")
+    tune: Tune = Field("xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts")
+    rank: int = Field(0, ge=0, description="rank of the change; 0 is dense")
+    null_space: bool = Field(False, description='tune "text" only: confine the map to where retained texts have nothing')
+    kept_energy: float = Field(0.999, gt=0, lt=1, description="share of the retained texts' energy that null_space keeps")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
+    eta: float = Field(1e-5, gt=0, description="learning rate of the network")
+    retain_weight: float = Field(0.0, ge=0, description="weight of the loss on the retain set; not in the slides")
+    guidance: float = Field(3.0, ge=1, description="guidance scale with which z_t are sampled")
+    sampler_steps: int = Field(50, ge=2, description="steps of those denoisings")
+    latents: Literal["pool", "fresh"] = Field("pool", description="z_t from a pool, or denoised anew for every step")
+    latents_from: Literal["frozen", "edited"] = Field("frozen", description="which network denoises them")
+    pool_size: int = Field(256, ge=1, description="z_t in the pool")
+    per_trajectory: int = Field(8, ge=1, description="z_t taken from one denoising")
+    refresh_every: int = Field(0, ge=0, description="steps between refreshes of a sixteenth of the pool; 0 is never")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run reports after every step; `learner` gives the present edit for previews."""
+
+    step: int
+    total: int
+    losses: Mapping[str, float]
+    learner: Learner
+
+
+OnStep = Callable[[Step], None]
+
+
+class Learner:
+    """The state of a run that a gradient method steps forward. A method subclasses it and writes its equations in `step`.
+
+    `erased` and `neutral` are the contexts c_e and c_n, [m, n, d], of all prompt pairs; `target` [m] says which concept
+    a pair belongs to.
+    """
+
+    settings: TrainingSettings
+
+    def __init__(
+        self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None
+    ):
+        self.denoiser, self.request, self.key_seed = denoiser, request, key_seed
+        self.generator = torch.Generator().manual_seed(request.seed)
+        pairs = [(i, c_e, c_n) for i, target in enumerate(request.targets) for c_e, c_n in target.pairs()]
+        self.target = torch.tensor([i for i, _, _ in pairs], device=denoiser.device)
+        self.erased = denoiser.encode([c_e for _, c_e, _ in pairs])
+        self.neutral = denoiser.encode([c_n for _, _, c_n in pairs])
+        self.retained = denoiser.encode(request.retain) if request.retain else None
+        if settings.retain_weight and self.retained is None:
+            raise RequestError("retain_weight is set and there is nothing to retain: name concepts to keep")
+        basis = None
+        if settings.null_space:
+            if self.retained is None or settings.tune != "text":
+                raise RequestError('null_space needs a retain set and tune "text"')
+            basis = null_space([self.retained], settings.kept_energy)
+        self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis)
+        self.optimizer = optimizer(settings.optimizer, self.edit.parameters(), settings.eta)
+        self._negative = denoiser.encode([""])
+        self.pools: dict[str, LatentPool] = {}
+        if self.retained is not None and settings.retain_weight:
+            self.pools["retain"] = self.pool(self.retained, self.retained)
+
+    def pool(self, contexts: Context, *teachers: Context) -> LatentPool:
+        """A pool of z_t for some prompts, with the frozen network's predictions at each of the teachers; see `begin`."""
+        s = self.settings
+        fresh = s.latents == "fresh"
+        shape = PoolShape(
+            s.batch if fresh else s.pool_size,
+            1 if fresh else min(s.per_trajectory, s.sampler_steps),
+            s.sampler_steps,
+            s.guidance,
+        )
+        return LatentPool(self.denoiser, contexts, teachers, self._negative, shape, self.generator)
+
+    def begin(self) -> None:
+        """Fill the pools; a resumed run loads them instead."""
+        for pool in self.pools.values():
+            pool.fill(None)
+
+    def draw(self, pool: LatentPool, step: int) -> Draw:
+        """This step's batch, after whatever refresh is due."""
+        s = self.settings
+        edit: Edit | None = self.edit if s.latents_from == "edited" else None
+        if s.latents == "fresh":
+            if step > 0:
+                pool.fill(edit)
+        elif s.refresh_every and step and step % s.refresh_every == 0:
+            pool.refresh(-(-s.pool_size // 16), edit)
+        return pool.draw(s.batch)
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        """eps_theta', the network with the edit on."""
+        return self.denoiser.predict(z_t, t, context, self.edit)
+
+    def predict_and_retain(self, z_t: Tensor, t: Tensor, context: Context, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """eps_theta'(z_t, c) and, in the same forward, the retain loss under the name "retain" if one is asked for.
+
+        It is the mean over kept prompts c_r of || eps_theta'(z_t, c_r) - eps_theta(z_t, c_r) ||^2, with z_t from c_r's
+        own denoisings. It is not in the slides.
+        """
+        if "retain" not in self.pools:
+            return self.predict(z_t, t, context), {}
+        kept, b = self.draw(self.pools["retain"], step), len(t)
+        out = self.predict(torch.cat([z_t, kept.z_t]), torch.cat([t, kept.t]), Context.cat([context, kept.context]))
+        return out[:b], {"retain": F.mse_loss(out[b:], kept.targets[0])}
+
+    def descend(self, losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
+        """One optimiser step of the edit down the weighted sum of the losses (weight 1 where none is given)."""
+        weights = {"retain": self.settings.retain_weight} | dict(weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum().backward()
+        self.optimizer.step()
+
+    def step(self, step: int) -> dict[str, float]:
+        """One iteration; returns the losses by name."""
+        raise NotImplementedError
+
+    def prompts(self) -> list[HiddenPrompt]:
+        """The hidden prompts as they stand, one a target, where the method learns any."""
+        return []
+
+    def parts(self) -> dict[str, LatentPool | torch.optim.Optimizer | list[Tensor]]:
+        """What a checkpoint must hold besides the generator."""
+        return {"edit": self.edit.parameters(), "optimizer": self.optimizer, **self.pools}
+
+    def state(self) -> dict[str, Tensor]:
+        """All of `parts` as tensors by flat names."""
+        state = {"generator": self.generator.get_state()}
+        for name, part in self.parts().items():
+            state |= {f"{name}.{key}": tensor for key, tensor in _part_state(part).items()}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.generator.set_state(state["generator"])
+        for name, part in self.parts().items():
+            own = {k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")}
+            _load_part(part, own)
+
+
+def _part_state(part: LatentPool | torch.optim.Optimizer | list[Tensor]) -> dict[str, Tensor]:
+    if isinstance(part, LatentPool):
+        return part.state()
+    if isinstance(part, list):
+        return {str(i): tensor for i, tensor in enumerate(part)}
+    moments = part.state_dict()["state"]
+    return {f"{i}.{key}": value for i, values in moments.items() for key, value in values.items() if value is not None}
+
+
+def _load_part(part: LatentPool | torch.optim.Optimizer | list[Tensor], state: dict[str, Tensor]) -> None:
+    if isinstance(part, LatentPool):
+        part.load_state(state)
+    elif isinstance(part, list):
+        with torch.no_grad():
+            for i, tensor in enumerate(part):
+                tensor.copy_(state[str(i)])
+    else:
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        part.load_state_dict({"state": moments, "param_groups": part.state_dict()["param_groups"]})
+
+
+def optimizer(kind: Literal["adam", "sgd"], parameters: list[Tensor], rate: float) -> torch.optim.Optimizer:
+    """Adam, or plain gradient steps as eq. 7 and 8 of the slides write them."""
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=rate)
+    return torch.optim.Adam(parameters, lr=rate)
+
+
+def save_checkpoint(path: Path, learner: Learner, facts: Mapping[str, Any]) -> None:
+    """Write the run so far, atomically. It holds the hidden prompt: as private as that."""
+    metadata = {"schema": CHECKPOINT_SCHEMA, "facts": json.dumps(facts)}
+    write_tensors(path, learner.state(), metadata)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(what the run was asked for and its losses so far, state) of an interrupted run."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("schema") != CHECKPOINT_SCHEMA:
+        raise FileFormatError(f"{path} is no checkpoint of an erasing: give the folder of an interrupted run")
+    return json.loads(metadata["facts"]), tensors
+
+
+def train(
+    learner: Learner,
+    on_step: OnStep | None = None,
+    checkpoint: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    done: Sequence[Mapping[str, float]] = (),
+) -> list[Mapping[str, float]]:
+    """Step the learner to the end; returns the losses of every iteration. `done` holds those of a resumed run's.
+
+    `on_step` is called after every step and may raise to stop. With a `checkpoint` path the run so far is written
+    there every minute and when `on_step` raises.
+    """
+    total, losses, saved = learner.settings.iterations, list(done), time.monotonic()
+    for step in range(len(losses), total):
+        losses.append(learner.step(step))
+        try:
+            if on_step:
+                on_step(Step(step + 1, total, losses[-1], learner))
+        except BaseException:
+            if checkpoint:
+                save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
+            raise
+        if checkpoint and time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
+            save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
+            saved = time.monotonic()
+    return losses
