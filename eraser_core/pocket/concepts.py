@@ -50,6 +50,7 @@ class Concepts:
     """All that `concepts.json` says. `scoring` templates were never used as captions: only their words are known."""
 
     styles: tuple[str, ...]
+    style_synonyms: dict[str, tuple[str, ...]]  # "ink" -> ("monochrome",): other words for a style, in some captions
     categories: dict[str, str]  # word -> phrase ("animal" -> "an animal")
     objects: tuple[Concept, ...]
     training: Templates
@@ -144,6 +145,7 @@ def load_concepts() -> Concepts:
     )
     return Concepts(
         styles=tuple(raw["styles"]),
+        style_synonyms={style: tuple(words) for style, words in raw["style_synonyms"].items()},
         categories=dict(raw["categories"]),
         objects=objects,
         training=_templates(raw["templates"]),

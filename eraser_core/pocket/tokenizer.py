@@ -22,7 +22,7 @@ def split_words(text: str) -> list[str]:
 
 def build_vocabulary(concepts: Concepts) -> list[str]:
     """Every word of every caption and of every object that the judge knows, sorted; `<s>` and `</s>` come last, as in CLIP."""
-    texts: list[str] = list(concepts.styles)
+    texts: list[str] = [*concepts.styles, *(word for words in concepts.style_synonyms.values() for word in words)]
     for concept in concepts.objects:
         texts += [concept.name, concept.phrase, *concept.synonyms, *concept.descriptions]
     for word, phrase in concepts.categories.items():
