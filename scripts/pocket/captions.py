@@ -1,0 +1,49 @@
+"""Captions for training, drawn at random in the shares that concepts.json fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eraser_core.pocket.concepts import Concept, Concepts, fill
+
+
+class Captioner:
+    """One caption for a drawing of an object in a style."""
+
+    def __init__(self, concepts: Concepts, shares: dict[str, float], rng: np.random.Generator) -> None:
+        self.concepts, self.shares, self.rng = concepts, shares, rng
+
+    def __call__(self, concept: Concept, style: str) -> str:
+        roll = self.rng.random()
+        for kind in ("empty", "style", "category", "synonym", "description"):
+            roll -= self.shares[kind]
+            if roll < 0:
+                break
+        else:
+            kind = "name"
+        if kind == "empty":
+            return ""
+        if self.rng.random() < self.shares["style_synonym"]:
+            style = self._pick(self.concepts.style_synonyms[style])
+        if kind == "style":
+            return fill(self._pick(self.concepts.training.style), style=style)
+        phrases: Sequence[str] = {
+            "category": (self.concepts.categories[concept.category],),
+            "synonym": concept.synonyms,
+            "description": concept.descriptions,
+        }.get(kind, ()) or (concept.phrase,)
+        phrase = phrases[self.rng.integers(len(phrases))]
+        if self.rng.random() < self.shares["with_style"]:
+            return fill(self._template(self.concepts.training.object_style), phrase=phrase, style=style)
+        return fill(self._template(self.concepts.training.object), phrase=phrase)
+
+    def _template(self, templates: Sequence[str]) -> str:
+        """The plain template at its own share, any of the others else."""
+        if self.rng.random() < self.shares["first_template"]:
+            return templates[0]
+        return self._pick(templates[1:])
+
+    def _pick(self, templates: Sequence[str]) -> str:
+        return templates[self.rng.integers(len(templates))]
