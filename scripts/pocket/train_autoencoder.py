@@ -9,6 +9,7 @@ Writes ``autoencoder.safetensors`` (diffusers AutoencoderTiny, fp32) and ``autoe
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def main() -> None:
             checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **facts}
         )
 
+    threads = common.Threads(args.device)
     while progress.seen < args.images:
         done = progress.seen / args.images
         whole = done > CROP_SHARE
@@ -173,7 +175,7 @@ def main() -> None:
         images = images.to(args.device)
         for group in optimizer.param_groups:
             warm = min(1.0, progress.seen / (100 * args.batch))
-            group["lr"] = LEARNING_RATE * warm * (0.5 * (1 + np.cos(np.pi * done)) + 0.001)
+            group["lr"] = LEARNING_RATE * warm * (0.5 * (1 + math.cos(math.pi * done)) + 0.001)
         with common.autocast(args.device, precision):
             made = model(images)
         loss = loss_of(made, images)
@@ -181,7 +183,8 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if progress.update(args.batch, lambda loss=loss: f"loss {float(loss):.4f}"):
+        threads.step()
+        if progress.update(args.batch, lambda loss=loss: f"loss {loss.item():.4f}, {threads.now} threads"):
             save()
     save()
     finish(args, data, sampler, model, hours + progress.hours, precision)
