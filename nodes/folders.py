@@ -1,0 +1,56 @@
+"""Where erasures and hidden prompts lie, by ComfyUI's own folder lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from eraser_core.errors import RequestError
+
+PROMPTS = "hidden_prompts"
+LORAS = "loras"
+
+
+def register() -> None:
+    """Make `models/hidden_prompts` and `output/hidden_prompts` the folders of the list "hidden_prompts"."""
+    for parent in (Path(folder_paths.models_dir), Path(folder_paths.get_output_directory())):
+        folder_paths.add_model_folder_path(PROMPTS, str(parent / PROMPTS))
+    folder_paths.folder_names_and_paths[PROMPTS][1].add(".safetensors")
+
+
+def names(kind: str) -> list[str]:
+    """The files of a list, as its combo shows them."""
+    return [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
+
+
+def find(kind: str, name: str) -> Path:
+    """The path of a listed file; RequestError says where it should lie and what lists it."""
+    found = folder_paths.get_full_path(kind, name) if name else None
+    if found is None:
+        where = " or ".join(folder_paths.get_folder_paths(kind))
+        raise RequestError(
+            f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R)"
+        )
+    return Path(found)
+
+
+def file_hash(kind: str, name: str) -> str:
+    """What makes a cached result stale: the file's size and time of change; "missing" when it is not there."""
+    found = folder_paths.get_full_path(kind, name) if name else None
+    if found is None:
+        return "missing"
+    facts = Path(found).stat()
+    return f"{facts.st_size}/{facts.st_mtime_ns}"
+
+
+def new_file(prefix: str) -> Path:
+    """A path that is not taken yet for a prefix such as "loras/erased", below ComfyUI's output folder.
+
+    RequestError when the prefix leads out of it.
+    """
+    output = folder_paths.get_output_directory()
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+    except Exception as error:  # the host raises a bare Exception
+        raise RequestError(f"the file name prefix {prefix!r} leads out of {output}: use one such as loras/erased") from error
+    return Path(folder) / f"{name}_{counter:05}_.safetensors"
