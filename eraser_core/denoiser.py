@@ -29,18 +29,16 @@ class Context:
 
     def __getitem__(self, rows: Tensor | slice) -> Context:
         """The chosen rows of the batch."""
-        return self._each(lambda x: x[rows])
+        pooled = None if self.pooled is None else self.pooled[rows]
+        return Context(self.tokens[rows], pooled, None if self.size_ids is None else self.size_ids[rows])
 
     def expand(self, b: int) -> Context:
-        """One row repeated b times, without copying."""
-        return self._each(lambda x: x.expand(b, *x.shape[1:]))
+        """One row repeated b times."""
+        return self[torch.zeros(b, dtype=torch.long, device=self.tokens.device)]
 
     def with_tokens(self, tokens: Tensor) -> Context:
         """The same conditioning with other tokens; the pooled embedding and the sizes stay."""
         return replace(self, tokens=tokens)
-
-    def _each(self, f) -> Context:  # type: ignore[no-untyped-def]
-        return Context(*(None if x is None else f(x) for x in (self.tokens, self.pooled, self.size_ids)))
 
     @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:

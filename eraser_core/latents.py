@@ -119,7 +119,12 @@ class LatentPool:
     def state(self) -> dict[str, Tensor]:
         """Everything in it, so that a resumed run draws what an uninterrupted one does."""
         named = {f"target.{i}": target for i, target in enumerate(self._targets)}
-        return {"z": self._z, "t": self._t, "row": self._row, "next": torch.tensor([self._next, self._next_row])} | named
+        return {
+            "z": self._z,
+            "t": self._t,
+            "row": self._row,
+            "next": torch.tensor([self._next, self._next_row]),
+        } | named
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""

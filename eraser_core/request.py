@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,9 +10,7 @@ from .errors import RequestError
 
 
 def fill(template: str, phrase: str) -> str:
-    """Put a phrase where the template says {}; "a {}" becomes "an airplane" before a vowel."""
-    if re.match(r"[aeiou]", phrase, re.IGNORECASE):
-        template = re.sub(r"\b([Aa]) \{\}", r"\1n {}", template)
+    """Put a phrase where the template says {}."""
     return " ".join(template.replace("{}", phrase).split())
 
 

@@ -35,8 +35,12 @@ class TrainingSettings(BaseModel):
     batch: int = Field(1, ge=1, description="z_t a step")
     tune: Tune = Field("xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts")
     rank: int = Field(0, ge=0, description="rank of the change; 0 is dense")
-    null_space: bool = Field(False, description='tune "text" only: confine the map to where retained texts have nothing')
-    kept_energy: float = Field(0.999, gt=0, lt=1, description="share of the retained texts' energy that null_space keeps")
+    null_space: bool = Field(
+        False, description='tune "text" only: confine the map to where retained texts have nothing'
+    )
+    kept_energy: float = Field(
+        0.999, gt=0, lt=1, description="share of the retained texts' energy that null_space keeps"
+    )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")
     retain_weight: float = Field(0.0, ge=0, description="weight of the loss on the retain set; not in the slides")
@@ -71,9 +75,7 @@ class Learner:
 
     settings: TrainingSettings
 
-    def __init__(
-        self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None
-    ):
+    def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
         self.denoiser, self.request, self.key_seed = denoiser, request, key_seed
         self.generator = torch.Generator().manual_seed(request.seed)
         pairs = [(i, c_e, c_n) for i, target in enumerate(request.targets) for c_e, c_n in target.pairs()]
@@ -127,7 +129,9 @@ class Learner:
         """eps_theta', the network with the edit on."""
         return self.denoiser.predict(z_t, t, context, self.edit)
 
-    def predict_and_retain(self, z_t: Tensor, t: Tensor, context: Context, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def predict_and_retain(
+        self, z_t: Tensor, t: Tensor, context: Context, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """eps_theta'(z_t, c) and, in the same forward, the retain loss under the name "retain" if one is asked for.
 
         It is the mean over kept prompts c_r of || eps_theta'(z_t, c_r) - eps_theta(z_t, c_r) ||^2, with z_t from c_r's

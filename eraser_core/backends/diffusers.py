@@ -64,6 +64,10 @@ class DiffusersDenoiser:
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         return {key: self._parameters[own] for key, own in self._own_name.items() if _tuned(key, tune)}
 
+    def all_weights(self) -> Mapping[str, Tensor]:
+        """Every parameter by canonical name."""
+        return {key: self._parameters[own] for key, own in self._own_name.items()}
+
     def file_names(self) -> Mapping[str, str]:
         """kohya names modules as diffusers does for SD1.x and SD2.x, and as LDM does for SDXL."""
         names = {}

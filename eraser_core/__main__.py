@@ -1,0 +1,134 @@
+"""`python -m eraser_core erase|generate|score|info`: the command-line face."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import EraserError
+from .precision import DTYPES
+
+EPILOG = """\
+examples
+  erase a church from the pocket model, scored, in about a minute:
+    python -m eraser_core erase --model pocket --concept church --out out/church
+  put something else in its place, and keep these:
+    python -m eraser_core erase --model pocket --concept guitar --anchor trumpet --retain violin drum --out out/guitar
+  a style; two concepts at once (one hidden prompt each):
+    python -m eraser_core erase --model pocket --concept ink --out out/ink
+    python -m eraser_core erase --model pocket --concept church --concept castle --out out/two
+  go on after Ctrl-C:
+    python -m eraser_core erase --resume out/church
+  draw with the erasure, and with its hidden prompt:
+    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors --prompt "a church"
+    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors \\
+        --hidden-prompt out/church/hidden_prompt.safetensors --prompt "a church"
+  score a file that someone shared; read what it says of itself:
+    python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
+    python -m eraser_core info out/church/erasure.safetensors
+
+The hidden prompt is private: it brings the concept back. It is no cryptographic key: whoever has the erased weights
+can train a prompt of their own, and whoever leaves the erasure file out has the original model.
+"""
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="pocket", help="`pocket`, or a model folder in diffusers' layout")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--guidance-scale", type=float, help="guidance scale of the pictures (default: the model's)")
+    parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
+    parser.add_argument("--suite-seed", type=int, default=0, help="seed of the pictures' noise (default: 0)")
+
+
+def _add_erase(parser: argparse.ArgumentParser) -> None:
+    from .methods import METHODS
+
+    _add_model(parser)
+    parser.add_argument("--concept", action="append", help="what to erase, synonyms after bars; may be repeated")
+    parser.add_argument("--anchor", action="append", help='drawn in its place, one a concept ("" is the empty prompt)')
+    parser.add_argument("--retain", nargs="*", help="concepts to keep (pocket default: half of the others; else none)")
+    parser.add_argument("--method", default="kpop", help=f"one of {', '.join(METHODS)} (default: kpop)")
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_argument("--force", action="store_true", help="replace the results that the folder holds")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the interrupted run in this folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+    parser.add_argument(
+        "--key-seed", type=int, help="seed of the hidden prompt's start (default: entropy, kept secret)"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="fp16", help="precision of the erasure file (default: fp16)")
+    parser.add_argument("--images", type=int, default=60, help="pictures a scored column, 0 for none (default: 60)")
+    settings = parser.add_argument_group("settings of the method", "Defaults depend on the model; see docs/methods/.")
+    seen: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        for name in method.settings.model_fields:
+            seen.setdefault(name, []).append(method.name)
+    for name, methods in seen.items():
+        field = METHODS[methods[0]].settings.model_fields[name]
+        flag = "--" + (field.alias or name).replace("_", "-")
+        only = "" if len(methods) == len(METHODS) else f" ({', '.join(methods)})"
+        settings.add_argument(flag, dest=f"setting_{field.alias or name}", help=f"{field.description}{only}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="eraser_core",
+        description="Take a concept out of a text-to-image diffusion model, keep the rest, and prove it.",
+        epilog=EPILOG,
+        formatter_class=raw,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_erase(
+        commands.add_parser("erase", help="erase concepts; writes an erasure file", epilog=EPILOG, formatter_class=raw)
+    )
+    generate = commands.add_parser("generate", help="draw pictures, with an erasure and a hidden prompt if given")
+    _add_model(generate)
+    generate.add_argument("--prompt", action="append", required=True, help="what to draw; may be repeated")
+    generate.add_argument("--n", type=int, default=4, help="pictures a prompt (default: 4)")
+    generate.add_argument("--erasure", type=Path, action="append", default=[], help="an erasure file; several stack")
+    generate.add_argument("--strength", type=float, default=1.0, help="strength of the erasures (default: 1)")
+    generate.add_argument("--hidden-prompt", type=Path, help="a hidden prompt file")
+    generate.add_argument("--concept", help="whose prompt, where the file holds several")
+    generate.add_argument(
+        "--prompt-strength", type=float, default=1.0, help="strength of the hidden prompt (default: 1)"
+    )
+    generate.add_argument("--out", type=Path, default=Path("out/generated.png"), help="the PNG to write")
+    score = commands.add_parser("score", help="score an erasure on the pocket model: ESR, PSR, recovery")
+    _add_model(score)
+    score.add_argument("--erasure", type=Path, required=True, help="an erasure file")
+    score.add_argument("--hidden-prompt", type=Path, help="its hidden prompt file, to score recovery")
+    score.add_argument("--images", type=int, default=60, help="pictures a column (default: 60)")
+    score.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
+    info = commands.add_parser("info", help="what a file says of itself, or what a model knows")
+    info.add_argument("files", nargs="*", type=Path, help="erasure or hidden prompt files")
+    info.add_argument("--model", help="`pocket`: list the words it knows")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 is success, 2 an error that the user can mend, 130 an interrupted run."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from .commands import erase, generate, info, score
+
+    try:
+        run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run}
+        return run[args.command](args)
+    except EraserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The pocket model as a denoiser, or any checkpoint of its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..denoiser import Context, NoiseSchedule
+from ..errors import RequestError
+from ..pocket import PocketModel, load_pocket
+from .diffusers import DiffusersDenoiser
+
+
+class PocketText:
+    """The pocket's word tokenizer and its two-layer text encoder."""
+
+    def __init__(self, model: PocketModel):
+        self._model = model
+        self.tokens_per_chunk = model.tokenizer.length
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        for prompt in prompts:
+            unknown = self._model.tokenizer.unknown_words(prompt)
+            if unknown:
+                raise RequestError(
+                    f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): "
+                    "`python -m eraser_core info --model pocket` lists what it can draw"
+                )
+        return Context(self._model.encode_text(list(prompts)))
+
+    def token_count(self, prompt: str) -> int:
+        return 1 + min(len(self._model.tokenizer.word_ids(prompt)), self.tokens_per_chunk - 2)
+
+
+class PocketDenoiser(DiffusersDenoiser):
+    """The pocket model behind the engine's seam, with the sampling settings its figures are for."""
+
+    def __init__(self, model: PocketModel):
+        schedule = NoiseSchedule(model.schedule.alphas_cumprod(), "epsilon")
+        super().__init__("pocket", model.unet, PocketText(model), model.autoencoder, schedule, 1.0)
+        self.guidance, self.steps = model.guidance, model.steps
+
+
+def load_pocket_denoiser(path: Path | None = None, device: str = "cpu") -> PocketDenoiser:
+    """The shipped pocket model, or the checkpoint at `path` with its JSON beside it."""
+    return PocketDenoiser(load_pocket(path, device))

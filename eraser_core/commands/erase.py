@@ -1,0 +1,154 @@
+"""`erase`: write the erasure and the hidden prompt, then draw and score before and after."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from .. import erase as engine
+from ..errors import RequestError
+from ..evaluation import grid
+from ..evaluation.pocket import Task, object_task, style_task, summary, untouched
+from ..evaluation.pocket import score as score_task
+from ..evaluation.report import before_after
+from ..files import peak_memory, write_bytes, write_json
+from ..hidden_prompt import save_prompts
+from ..methods import METHODS, method
+from ..models import Model, open_model
+from ..pocket import Concepts
+from ..precision import DTYPES
+from ..request import Request, Target
+from ..training import Step
+from . import folder
+from .interrupt import Interrupted, stops_between_steps
+
+log = logging.getLogger(__name__)
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when done, 130 when stopped by Ctrl-C."""
+    if args.resume:
+        args = folder.resumed(args)
+    out = args.out if args.resume else folder.claim(args.out, args.force)
+    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    request, tasks = _request(args, model)
+    try:
+        result = _erase(args, out, model, request)
+    except Interrupted:
+        log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
+        return 130
+    _write(out, model, result, tasks, args.images)
+    return 0
+
+
+def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task]]:
+    """What to erase and, on the pocket model, the tasks by which it is scored."""
+    anchors = args.anchor or []
+    if not args.concept:
+        raise RequestError("name what to erase: --concept church")
+    if len(anchors) > len(args.concept):
+        raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
+    wanted = [[part.strip() for part in concept.split("|")] for concept in args.concept]
+    chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
+    if model.concepts is None:
+        targets = [
+            Target(name, anchor or "", tuple(synonyms), TEMPLATES)
+            for (name, *synonyms), anchor in zip(wanted, chosen, strict=True)
+        ]
+        return Request(tuple(targets), tuple(args.retain or ()), args.seed), []
+    tasks = _pocket_tasks(args, model, model.concepts, wanted, chosen)
+    retain = dict.fromkeys(prompt for task in tasks for prompt in task.request.retain)
+    return Request(tuple(task.request.targets[0] for task in tasks), tuple(retain), args.seed), tasks
+
+
+def _pocket_tasks(
+    args: argparse.Namespace,
+    model: Model,
+    concepts: Concepts,
+    wanted: Sequence[Sequence[str]],
+    anchors: Sequence[str | None],
+) -> list[Task]:
+    tasks, n = [], max(args.images, 1)
+    for (name, *synonyms), anchor in zip(wanted, anchors, strict=True):
+        if name in concepts.styles:
+            tasks.append(
+                style_task(concepts, model.denoiser, name, anchor=anchor, retain=args.retain, seed=args.seed, n=n)
+            )
+            continue
+        others = [other for other, *_ in wanted if other != name and other not in concepts.styles]
+        tasks.append(
+            object_task(
+                concepts,
+                model.denoiser,
+                name,
+                anchor=anchor,
+                retain=args.retain,
+                synonyms=synonyms,
+                erased_too=others,
+                seed=args.seed,
+                n=n,
+            )
+        )
+    return tasks
+
+
+def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request) -> engine.Erased:
+    chosen = method(args.method)
+    given = {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
+    settings = engine.configure(chosen, model.denoiser.family, given)
+    for target in request.targets:
+        log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)
+    checkpoint = out / folder.CHECKPOINT
+    with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
+
+        def report(step: Step) -> None:
+            bar.n = step.step
+            bar.set_postfix({name: f"{loss:.4f}" for name, loss in step.losses.items()})
+            check()
+
+        if args.resume:
+            return engine.resume(model.denoiser, METHODS, checkpoint, report)
+        folder.keep_arguments(out, args)
+        return engine.erase(
+            model.denoiser,
+            request,
+            chosen,
+            settings,
+            key_seed=args.key_seed,
+            on_step=report,
+            checkpoint=checkpoint,
+            dtype=DTYPES[args.dtype],
+        )
+
+
+def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
+    result.erasure.save(out / folder.ERASURE)
+    if result.prompts and result.key_seed is not None:
+        facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
+        save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
+        (out / folder.PROMPT).chmod(0o600)
+    (out / folder.CHECKPOINT).unlink(missing_ok=True)
+    edit, prompts = result.erasure.as_edit(), result.prompts
+    write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
+    rows: list[dict[str, Any]] = []
+    for i, task in enumerate(tasks if n else ()):
+        log.info("scoring %r, %d pictures a column", task.concept, n)
+        hidden = prompts[i] if prompts else None
+        other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None
+        rows.append(score_task(model.examiner, task, edit, hidden, other, untouched(model.examiner, task)))
+        log.info("%s", summary(rows[-1]))
+    metrics = {
+        "targets": rows,
+        "erase_seconds": result.seconds,
+        "forward_rows": {"with_gradient": result.rows.grad, "without_gradient": result.rows.no_grad},
+        "peak_memory_bytes": peak_memory(),
+        "losses": list(result.losses),
+    }
+    write_json(out / folder.METRICS, metrics)
+    log.info("written to %s: %s", out, ", ".join(sorted(p.name for p in out.iterdir())))

@@ -1,0 +1,55 @@
+"""`generate`: pictures from a model, with erasures and a hidden prompt if given."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ..erasure import FrozenEdit, check_fits, load_erasure, stack
+from ..errors import RequestError
+from ..evaluation import grid
+from ..files import write_bytes
+from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..models import Model, open_model
+
+log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write one PNG: a row a prompt."""
+    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    edit = load_edit(model, args.erasure, args.strength)
+    hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
+    rows = []
+    for prompt in args.prompt:
+        images = model.examiner.images([prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength)
+        rows.append((prompt, images))
+    write_bytes(args.out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1)))
+    log.info("written: %s", args.out)
+    return 0
+
+
+def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | None:
+    """The erasures of these files together, checked against the model; None where there is none."""
+    erasures = [load_erasure(path) for path in paths]
+    for path, erasure in zip(paths, erasures, strict=True):
+        check_fits(erasure, model.denoiser.family, model.denoiser.all_weights())
+        if erasure.base_hash != model.denoiser.base_hash:
+            log.warning("%s was made on another model of this family: it may erase less", path)
+    if not erasures:
+        return None
+    edit = stack(erasures, [strength] * len(erasures))
+    return FrozenEdit({key: delta.to(model.denoiser.device) for key, delta in edit.deltas.items()})
+
+
+def pick_prompt(path: Path, concept: str | None) -> HiddenPrompt:
+    """The hidden prompt of a concept in a file; without a concept, the only one there is."""
+    prompts, _ = load_prompts(path)
+    if concept is None and len(prompts) == 1:
+        return prompts[0]
+    names = ", ".join(p.concept for p in prompts)
+    for prompt in prompts:
+        if concept is not None and concept in (prompt.concept, prompt.concept.split(" ", 1)[-1]):
+            return prompt
+    raise RequestError(f"{path} holds the prompts of {names}: choose one with --concept")

@@ -1,0 +1,1 @@
+"""Proof: one file a metric, one a suite."""

@@ -1,0 +1,100 @@
+"""Draws pictures for questions and lets a judge answer them; the same question always gets the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Context, Denoiser, Edit
+from ..errors import ModelError
+from ..hidden_prompt import HiddenPrompt
+from ..pocket.judge import Judge
+from ..sampling import noise_for, sample
+from .objects import ranks
+
+BATCH = 32
+Head = Literal["object", "style"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the class that its picture should be taken for; `index` fixes its noise within the suite."""
+
+    prompt: str
+    head: Head
+    answer: str
+    index: int
+
+
+class Examiner:
+    """A model under examination: how its pictures are sampled and who judges them.
+
+    `decode` turns latents into pictures [b, 3, h, w] in [0, 1]. A picture's noise comes from (suite seed, index)
+    alone, so two models are compared on pairs of pictures.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        decode: Callable[[Tensor], Tensor],
+        judge: Judge | None,
+        *,
+        guidance: float,
+        steps: int,
+        suite_seed: int = 0,
+    ):
+        self.denoiser, self.judge, self.suite_seed = denoiser, judge, suite_seed
+        self._decode, self._guidance, self._steps = decode, guidance, steps
+
+    def images(
+        self,
+        prompts: Sequence[str],
+        indices: Sequence[int],
+        edit: Edit | None = None,
+        hidden: HiddenPrompt | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
+        """Pictures [len(prompts), 3, h, w] in [0, 1]; the hidden prompt joins both halves of the guidance."""
+        parts = []
+        for first in range(0, len(prompts), BATCH):
+            rows = slice(first, first + BATCH)
+            context, negative = self._contexts(prompts[rows], hidden, strength)
+            noise = noise_for(self.denoiser.latent_shape, self.suite_seed, indices[rows]).to(self.denoiser.device)
+            parts.append(
+                self._decode(sample(self.denoiser, noise, context, negative, self._steps, self._guidance, edit))
+            )
+        return torch.cat(parts)
+
+    def _contexts(
+        self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float
+    ) -> tuple[Context, Context]:
+        context, negative = self.denoiser.encode(prompts), self.denoiser.encode([""])
+        if hidden is None:
+            return context, negative
+        return hidden.extend(context, strength), hidden.extend(negative, strength)
+
+    def ranks(
+        self, questions: Sequence[Question], edit: Edit | None = None, hidden: HiddenPrompt | None = None
+    ) -> Tensor:
+        """[len(questions)] the judge's rank of each right answer: 0 is its first guess."""
+        images = self.images([q.prompt for q in questions], [q.index for q in questions], edit, hidden)
+        return self.rank_images(questions, images)
+
+    def rank_images(self, questions: Sequence[Question], images: Tensor) -> Tensor:
+        """The same for pictures that are there already."""
+        if self.judge is None:
+            raise ModelError("no judge is at hand for this model: its pictures can be drawn but not scored")
+        scores = self.judge.classify(images)
+        found = torch.empty(len(questions), dtype=torch.long)
+        for head, logits, names in (
+            ("object", scores.object_logits, self.judge.objects),
+            ("style", scores.style_logits, self.judge.styles),
+        ):
+            here = [i for i, q in enumerate(questions) if q.head == head]
+            answers = torch.tensor([names.index(questions[i].answer) for i in here], dtype=torch.long)
+            found[here] = ranks(logits[here], answers.to(logits.device)).cpu()
+        return found

@@ -1,0 +1,45 @@
+"""Labelled grids of pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+MARGIN = 8
+LINE = 16
+
+
+def to_pil(image: Tensor, size: int | None = None) -> Image.Image:
+    """One picture [3, h, w] in [0, 1], enlarged to `size` pixels a side."""
+    array = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(array)
+    return picture.resize((size, size), Image.Resampling.LANCZOS) if size else picture
+
+
+def grid(rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], per_column: int, cell: int = 112) -> Image.Image:
+    """Rows of (label, pictures [columns x per_column, 3, h, w]) under column titles."""
+    font = ImageFont.load_default(size=13)
+    left = 12 + max(int(font.getlength(label)) for label, _ in rows)
+    block = per_column * (cell + 2) + MARGIN
+    sheet = Image.new("RGB", (left + len(columns) * block, LINE + MARGIN + len(rows) * (cell + MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for c, title in enumerate(columns):
+        pen.text((left + c * block, 4), title, fill="black", font=font)
+    for r, (label, images) in enumerate(rows):
+        top = LINE + MARGIN + r * (cell + MARGIN)
+        pen.text((4, top + cell // 2 - 8), label, fill="black", font=font)
+        for i, image in enumerate(images):
+            x = left + i // per_column * block + i % per_column * (cell + 2)
+            sheet.paste(to_pil(image, cell), (x, top))
+    return sheet
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

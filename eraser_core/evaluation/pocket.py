@@ -1,0 +1,282 @@
+"""The pocket suite: what is erased from the pocket model, with which words, and on which others it is scored.
+
+Figures that cannot flatter: prompts used for scoring are templates that erasing never used; kept concepts are scored
+apart by whether they were in the retain set; the anchor, which is drawn in the erased concept's place, counts in
+neither column unless it was retained.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..anchors import nearest
+from ..denoiser import Denoiser, Edit
+from ..errors import RequestError
+from ..hidden_prompt import HiddenPrompt
+from ..pocket.concepts import Concept, Concepts, with_article
+from ..pocket.tokenizer import split_words
+from ..request import Request, Target
+from .examiner import Examiner, Head, Question
+from .objects import Rate, esr, psr
+
+FORGERIES = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to erase and the sheets of questions by which it is scored, by name.
+
+    Sheets: `erased` (the concept by its name), `synonym`, `description`, `kept` (neither retained nor the anchor),
+    `retained`, `look_alike` (those of `kept` that resemble the concept).
+    """
+
+    kind: Head
+    concept: str
+    anchor: str
+    retained: tuple[str, ...]
+    request: Request
+    sheets: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
+
+
+def object_task(
+    concepts: Concepts,
+    denoiser: Denoiser,
+    name: str,
+    *,
+    anchor: str | None = None,
+    retain: Sequence[str] | None = None,
+    synonyms: Sequence[str] = (),
+    erased_too: Sequence[str] = (),
+    seed: int = 0,
+    n: int = 60,
+) -> Task:
+    """Erase an object by name.
+
+    `retain` names what to keep; None is half of the other objects, drawn by the seed. Without an `anchor` the nearest
+    kept object by text embedding is taken: of the retain set, or of all where it is empty; "" is the neutral prompt.
+    `synonyms` are further phrases to erase with it; `erased_too` names concepts erased in the same run, which count as kept nowhere. `n` questions a sheet.
+    """
+    concept = _drawn(concepts, name)
+    gone = {concept, *(_drawn(concepts, other) for other in erased_too)}
+    others = [c for c in concepts.drawn if c not in gone]
+    retained = tuple(
+        random.Random(f"retain/{seed}").sample(others, len(others) // 2)
+        if retain is None
+        else [_drawn(concepts, other) for other in retain]
+    )
+    if anchor is None:
+        anchor = nearest(denoiser, concept.phrase, [c.phrase for c in (retained or others)])
+    put = concepts.find(anchor)
+    kept = [c for c in others if c not in retained and c != put]
+    phrases = tuple(with_article(s) for s in synonyms)
+    target = Target(concept.phrase, put.phrase if put else anchor, phrases, _templates(concepts))
+    sheets = {
+        "erased": _questions(concepts, [(concept, concept.phrase)], n, 0),
+        "synonym": _questions(concepts, [(concept, s) for s in concept.synonyms if s not in phrases], n, 10_000),
+        "description": _questions(concepts, [(concept, s) for s in concept.descriptions], n, 20_000),
+        "kept": _questions(concepts, [(c, c.phrase) for c in kept], n, 30_000),
+        "retained": _questions(concepts, [(c, c.phrase) for c in retained], n, 40_000),
+        "look_alike": _questions(concepts, [(c, c.phrase) for c in kept if c.name in concept.look_alikes], n, 50_000),
+    }
+    request = Request((target,), tuple(c.phrase for c in retained), seed)
+    return Task("object", concept.name, target.anchor, tuple(c.name for c in retained), request, sheets)
+
+
+def style_task(
+    concepts: Concepts,
+    denoiser: Denoiser,
+    style: str,
+    *,
+    anchor: str | None = None,
+    retain: Sequence[str] | None = None,
+    seed: int = 0,
+    n: int = 60,
+) -> Task:
+    """Erase a style in the prompts of half of the objects; scored on the other half.
+
+    `retain` names styles to keep (None is three of the five others, the anchor among them): the retain set holds the
+    first half's objects in them.
+    """
+    if style not in concepts.styles:
+        raise RequestError(f"the pocket model has no style {style!r}: it has {', '.join(concepts.styles)}")
+    others = [s for s in concepts.styles if s != style]
+    if anchor is None:
+        said = nearest(denoiser, f"{style} style", [f"{s} style" for s in others])
+        anchor = said.removesuffix(" style")
+    rng = random.Random(f"style/{seed}")
+    objects = rng.sample(concepts.drawn, len(concepts.drawn))
+    learnt, scored = objects[::2], objects[1::2]
+    if retain is None:
+        scored_only = rng.sample([s for s in others if s != anchor], 2)
+        retain = [s for s in others if s not in scored_only]
+    retained = tuple(retain)
+    kept = [s for s in others if s not in retained and s != anchor]
+    templates = [t.replace("{style}", "{}") for t in concepts.training.object_style]
+    target = Target(
+        style,
+        anchor,
+        templates=tuple(
+            t.replace("{phrase}", c.phrase) for i, c in enumerate(learnt) for t in (templates[i % 4], templates[0])
+        ),
+    )
+    prompts = [
+        templates[i % 4].replace("{phrase}", c.phrase).replace("{}", s) for i, c in enumerate(learnt) for s in retained
+    ]
+    sheets = {
+        "erased": _style_questions(concepts, scored, [(style, style)], n, 0),
+        "synonym": _style_questions(concepts, scored, [(style, s) for s in concepts.style_synonyms[style]], n, 10_000),
+        "kept": _style_questions(concepts, scored, [(s, s) for s in kept], n, 30_000),
+        "retained": _style_questions(concepts, scored, [(s, s) for s in retained], n, 40_000),
+    }
+    return Task("style", style, anchor, retained, Request((target,), tuple(prompts), seed), sheets)
+
+
+def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], index: int, n: int) -> Task:
+    """The task of target `index` of an erasure, from the erasure's metadata: to score a file that someone shared."""
+    request = Request.from_facts(json.loads(facts["erasure.request"]))
+    target = request.targets[index]
+    if target.concept in concepts.styles:
+        kept = [s for s in concepts.styles if any(s in split_words(prompt) for prompt in request.retain)]
+        return style_task(concepts, denoiser, target.concept, anchor=target.anchor, retain=kept, seed=request.seed, n=n)
+    others = [t.concept for i, t in enumerate(request.targets) if i != index]
+    retained = [_drawn(concepts, prompt).name for prompt in request.retain]
+    return object_task(
+        concepts,
+        denoiser,
+        target.concept,
+        anchor=target.anchor,
+        retain=retained,
+        erased_too=others,
+        seed=request.seed,
+        n=n,
+    )
+
+
+def _drawn(concepts: Concepts, name: str) -> Concept:
+    concept = concepts.find(name)
+    if concept is None or concept not in concepts.drawn:
+        raise RequestError(
+            f"the pocket model draws no {name!r}: `python -m eraser_core info --model pocket` lists what it draws"
+        )
+    return concept
+
+
+def _templates(concepts: Concepts) -> tuple[str, ...]:
+    """The training captions' templates, in every style and in none, with {} for the concept."""
+    training = concepts.training
+    styled = [t.replace("{style}", s) for t in training.object_style for s in concepts.styles]
+    return tuple(t.replace("{phrase}", "{}") for t in (*training.object, *styled))
+
+
+def _questions(concepts: Concepts, pairs: Sequence[tuple[Concept, str]], n: int, first: int) -> tuple[Question, ...]:
+    """n questions, evenly over (object, phrase) pairs and then over scoring templates and styles seen together."""
+    if not pairs:
+        return ()
+    scoring = concepts.scoring
+    found = []
+    for i in range(n):
+        concept, phrase = pairs[i % len(pairs)]
+        styles = [None, *(s for s in concepts.styles if (concept.name, s) not in concepts.held_out_pairs)]
+        turn = i // len(pairs) + i % len(pairs)
+        style, form = styles[turn % len(styles)], turn // len(styles) % 3
+        template = (scoring.object if style is None else scoring.object_style)[form]
+        prompt = template.replace("{phrase}", phrase).replace("{style}", style or "")
+        found.append(Question(prompt, "object", concept.name, first + i))
+    return tuple(found)
+
+
+def _style_questions(
+    concepts: Concepts, objects: Sequence[Concept], pairs: Sequence[tuple[str, str]], n: int, first: int
+) -> tuple[Question, ...]:
+    """n questions, evenly over objects and (style, word) pairs in turn, without pairs never seen together."""
+    forms = concepts.scoring.object_style
+    every = [
+        (style, forms[(i + j) % len(forms)].replace("{phrase}", c.phrase).replace("{style}", word))
+        for i, c in enumerate(objects)
+        for j, (style, word) in enumerate(pairs)
+        if (c.name, style) not in concepts.held_out_pairs
+    ]
+    return tuple(
+        Question(every[i % len(every)][1], "style", every[i % len(every)][0], first + i)
+        for i in range(n if every else 0)
+    )
+
+
+def untouched(examiner: Examiner, task: Task) -> dict[str, Rate]:
+    """PSR-1 of every sheet on the model as it is; `erased` among them answers "does it know the concept at all?"."""
+    return {name: psr(examiner.ranks(sheet)) for name, sheet in task.sheets.items() if sheet}
+
+
+def score(
+    examiner: Examiner,
+    task: Task,
+    edit: Edit,
+    hidden: HiddenPrompt | None,
+    other: HiddenPrompt | None,
+    before: Mapping[str, Rate],
+) -> dict[str, Any]:
+    """All figures of one erasing, as a flat row; shares are of `n_images` pictures a sheet.
+
+    `hidden` is the concept's hidden prompt, `other` one trained for another concept; the columns of those that are
+    not there are None.
+    """
+    rank = {name: examiner.ranks(sheet, edit) for name, sheet in task.sheets.items() if sheet}
+    row: dict[str, Any] = {
+        "erase": task.concept,
+        "kind": task.kind,
+        "anchor": task.anchor,
+        "retain_set_used": bool(task.retained),
+        "n_images": len(task.sheets["erased"]),
+        "suite_seed": examiner.suite_seed,
+        "seed": task.request.seed,
+        "esr1_before": 1 - before["erased"].value,
+    }
+    for column, sheet in (("esr1", "erased"), ("esr1_synonym", "synonym"), ("esr1_description", "description")):
+        row[column] = esr(rank[sheet]).value if sheet in rank else None
+        row[column + "_interval"] = esr(rank[sheet]).interval() if sheet in rank else None
+    row["esr5"] = esr(rank["erased"], 5).value
+    for column, sheet in (("psr1", "kept"), ("psr1_retained", "retained"), ("psr1_lookalike", "look_alike")):
+        row[column] = psr(rank[sheet]).value if sheet in rank else None
+        row[column + "_before"] = before[sheet].value if sheet in rank else None
+        row[column + "_interval"] = psr(rank[sheet]).interval() if sheet in rank else None
+    row["psr5"] = psr(rank["kept"], 5).value
+    return row | recovery(examiner, task, edit, hidden, other)
+
+
+def recovery(
+    examiner: Examiner, task: Task, edit: Edit, hidden: HiddenPrompt | None, other: HiddenPrompt | None
+) -> dict[str, float | None]:
+    """Shares judged as the erased concept: with its hidden prompt, with random ones of its norm, with another's.
+
+    `kept_with_p1` is the share of kept concepts still right when their prompts carry the hidden prompt.
+    """
+    if hidden is None:
+        return {"recovery1": None, "forged1": None, "forged_other1": None, "kept_with_p1": None}
+    sheet = task.sheets["erased"]
+    generator = torch.Generator().manual_seed(examiner.suite_seed)
+    forged = [psr(examiner.ranks(sheet[i::FORGERIES], edit, hidden.forged(generator))) for i in range(FORGERIES)]
+    return {
+        "recovery1": psr(examiner.ranks(sheet, edit, hidden)).value,
+        "forged1": sum(rate.hits for rate in forged) / len(sheet),
+        "forged_other1": None if other is None else psr(examiner.ranks(sheet, edit, other)).value,
+        "kept_with_p1": psr(examiner.ranks(task.sheets["kept"], edit, hidden)).value,
+    }
+
+
+def summary(row: Mapping[str, Any]) -> str:
+    """One line of a row's figures for people."""
+
+    def share(name: str) -> str:
+        return "-" if row.get(name) is None else f"{row[name]:.3f}"
+
+    return (
+        f"{row['erase']}: erased {share('esr1')} (untouched {share('esr1_before')}, synonyms {share('esr1_synonym')}), "
+        f"others right {share('psr1')} (untouched {share('psr1_before')}), "
+        f"with the hidden prompt {share('recovery1')}, forged {share('forged1')}"
+    )
