@@ -104,7 +104,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write beside, then rename: a kill leaves the old checkpoint or the new one, never half of one."""
     beside = path.with_suffix(".tmp")
     torch.save(state, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
@@ -116,7 +116,7 @@ def load_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
 def write_json(path: Path, content: object) -> None:
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 class Progress:

@@ -1,0 +1,103 @@
+"""The model card, written from the files' own figures: nothing in it is typed by hand but the prose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eraser_core.pocket import Concepts
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def bars(judge: dict[str, Any], rows: dict[str, Any]) -> str:
+    """The two figures that the model is to reach, and whether it does."""
+    ceiling = judge["training"]["figures"]["style_held_out_drawings"]["style"]
+    main = rows["all pairs"]
+    lines = []
+    for what, value, bar in (("Object right", main["object"], 0.95), ("Style right", main["style"], ceiling - 0.03)):
+        verdict = "reached" if value >= bar else "**not reached**"
+        lines.append(f"- {what} over all pairs: **{value:.3f}** (n = {main['n']}); asked for: {bar:.3f}; {verdict}.")
+    return "\n".join(lines)
+
+
+def judge_table(figures: dict[str, Any]) -> str:
+    names = {
+        "style_held_out_drawings": "known objects in a style never seen of them, drawings",
+        "style_held_out_through_autoencoder": "the same, through the autoencoder",
+        "other_objects_held_out_drawings": "objects never seen, to be called other, drawings",
+        "other_objects_held_out_through_autoencoder": "the same, through the autoencoder",
+        "trained_on_drawings": "shipped weights on the drawings they were trained on",
+        "trained_on_through_autoencoder": "the same, through the autoencoder",
+    }
+    rows = [[text, str(figures[k]["n"]), percent(figures[k]["object"]), percent(figures[k]["style"])] for k, text in names.items()]
+    return table(["pictures", "n", "object right", "style right"], rows)
+
+
+def write_card(path: Path, model: dict[str, Any], judge: dict[str, Any], result: dict[str, Any], concepts: Concepts) -> None:
+    """Write CARD.md."""
+    unet, coder, teacher = model["training"]["unet"], model["training"]["autoencoder"], judge["training"]
+    rows = [[name, str(r["n"]), percent(r.get("object")), percent(r.get("style"))] for name, r in result["rows"].items()]
+    styles = [[s, percent(v["object"]), percent(v["style"])] for s, v in result["by_style"].items()]
+    weakest = ", ".join(f"{name} {value:.2f}" for name, value in list(result["by_object"].items())[:10])
+    mistakes = ", ".join(f"{text} ({n})" for text, n in list(result["object_mistakes"].items())[:8])
+    confused = ", ".join(f"{text} ({n})" for text, n in list(result["style_mistakes"].items())[:6])
+    text = f"""# Model card: the pocket model
+
+A text-to-image model small enough to ship: {len(concepts.drawn)} objects in {len(concepts.styles)} artists' styles at 64x64 pixels, so that erasing a concept can be tried
+and measured in minutes on a CPU. It is made for that alone. Trained from nothing by `scripts/pocket/` (see the README there) on openly licensed emoji
+art (NOTICE.md). This file is written by `scripts/pocket/evaluate.py`.
+
+## Figures
+
+Drawn with {result["sampling"]["sampler"].upper()}, guidance {result["sampling"]["guidance"]:g}, {result["sampling"]["steps"]} steps; judged by the shipped judge among {len(judge["objects"]) - 1} objects and "other". Prompts are templates that were
+never captions, unless the row says "plain"; every picture has its own noise; {result["seeds"]} seeds a pair in the first row.
+
+{bars(judge, result["rows"])}
+
+{table(["row", "n", "object right", "style right"], rows)}
+
+Of the first row, by style:
+
+{table(["style", "object right", "style right"], styles)}
+
+- Weakest objects: {weakest}.
+- Commonest wrong objects: {mistakes}.
+- Commonest wrong styles: {confused}.
+- "categories": right is any object of the category. "never-shown objects": the model has never seen them, so every one drawn right is chance or a
+  look-alike; it is the floor for attacks. "held-out pairs": object and style were known, never together.
+
+## The judge
+
+{judge_table(teacher["figures"])}
+
+The style figure in the first line is the ceiling that the model's own style figure is to be read against.
+
+## How it was made
+
+{table(["part", "what", "images seen", "hours", "precision"], [
+    ["autoencoder", "AutoencoderTiny, 8 latent channels, unit variance folded in", str(coder["images"]), f'{coder["hours"]:.2f}', coder["precision"]],
+    ["UNet and text encoder", f'{tuple(model["unet"]["block_out_channels"])}, cross-attention everywhere; CLIP text, 2 layers', f'{unet["seen"]} of {unet["planned"]}', f'{unet["hours"]:.2f}', unet["precision"]],
+    ["judge", "four convolutional stages, two heads; trained twice", f'2 x {teacher["images"]}', f'{teacher["hours"]:.2f}', "as measured faster"],
+])}
+
+- Seed {unet["seed"]} throughout; one run each, nothing selected. Processor of the evaluation: {result["processor"]}; all trained on the same machine, 2 cores, no GPU.
+- Autoencoder, PSNR: {coder["never_shown"]["psnr"]:.2f} dB on {coder["never_shown"]["n"]} drawings of objects never shown to it, {coder["generator_objects"]["psnr"]:.2f} dB on the {coder["generator_objects"]["n"]} drawings of the
+  generator's objects; latents' standard deviation {coder["generator_objects"]["latent_std_min"]:.2f} to {coder["generator_objects"]["latent_std_max"]:.2f} a channel.
+- Held out from the generator: {len(concepts.held_out_pairs)} (object, style) pairs. Never shown to generator and autoencoder: {", ".join(c.name for c in concepts.never_shown)}.
+- Vocabulary: {len(model["vocabulary"])} words; any other word is unknown to it.
+- Weights' tensors: SHA-256 {model["tensor_sha256"]}.
+
+## Licences
+
+Weights: Apache-2.0, as the repository. Training art: Fluent Emoji (MIT), Twemoji (CC-BY-4.0), Noto Emoji (Apache-2.0); names: emojibase (MIT). Credits and
+texts: NOTICE.md beside this file. People, smileys, symbols and flags are not in the data.
+"""
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,236 @@
+"""Measure the packed model and write its figures and its card.
+
+    python scripts/pocket/evaluate.py --sweep       # chooses guidance and steps on training templates, writes them to pocket.json
+    python scripts/pocket/evaluate.py               # the figures: evaluation.json, CARD.md and a contact sheet
+
+Pictures are drawn by the engine's own sampler. Prompts are the scoring templates, which were never captions, unless a row says "plain".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import torch
+from card import write_card
+from PIL import Image
+from torch import Tensor
+
+from eraser_core.backends.pocket import PocketDenoiser
+from eraser_core.evaluation.examiner import Examiner
+from eraser_core.pocket import Concepts, load_concepts, load_judge, load_pocket
+from eraser_core.pocket.model import FOLDER, WEIGHTS
+
+log = logging.getLogger("pocket.evaluate")
+
+SWEEP = [(guidance, steps) for steps in (12, 16, 24) for guidance in (2.0, 3.0, 4.5)]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One picture: what is asked for, and what would be right (None where nothing is)."""
+
+    row: str
+    prompt: str
+    objects: tuple[str, ...] | None
+    style: str | None
+    seed: int
+
+
+def spread(items: int, count: int) -> list[int]:
+    """`count` numbers from 0 to items - 1, as evenly as can be."""
+    return [i * items // count for i in range(count)]
+
+
+def questions(concepts: Concepts, seeds: int) -> list[Ask]:
+    """Every row of the card."""
+    asks: list[Ask] = []
+    styles = concepts.styles
+    held = set(concepts.held_out_pairs)
+    for o, concept in enumerate(concepts.drawn):
+        own = (concept.name,)
+        for s, style in enumerate(styles):
+            scoring = concepts.prompts(concept.phrase, style, scoring=True)
+            plain = concepts.prompts(concept.phrase, style)[0]
+            asks += [Ask("all pairs", scoring[n % len(scoring)], own, style, n) for n in range(seeds)]
+            asks.append(Ask("all pairs, plain template", plain, own, style, seeds))
+            if (concept.name, style) in held:
+                asks += [Ask("held-out pairs", scoring[n % len(scoring)], own, style, 100 + n) for n in range(4 * seeds)]
+            if (o + s) % 2 == 0:
+                other = concepts.prompts(concept.phrase, concepts.style_synonyms[style][0], scoring=True)
+                asks.append(Ask("style by its synonym", other[(o + s) // 2 % len(other)], own, style, 50))
+                for phrase in concept.descriptions:
+                    asks.append(Ask("descriptions", concepts.prompts(phrase, style, scoring=True)[s % 3], own, style, 51))
+            for phrase in concept.synonyms:
+                asks.append(Ask("synonyms", concepts.prompts(phrase, style, scoring=True)[s % 3], own, style, 52))
+        for n, prompt in enumerate(concepts.prompts(concept.phrase, scoring=True)):
+            asks.append(Ask("no style named", prompt, own, None, 53 + n))
+    for category, phrase in concepts.categories.items():
+        members = tuple(c.name for c in concepts.members(category, "generator", "never-shown", "judge-only"))
+        if concepts.members(category):
+            for style in styles:
+                prompt = concepts.prompts(phrase, style, scoring=True)[0]
+                asks += [Ask("categories", prompt, members, style, n) for n in range(3)]
+    for concept in concepts.never_shown:
+        for style in styles:
+            asks.append(Ask("never-shown objects", concepts.prompts(concept.phrase, style)[0], (concept.name,), style, 54))
+    for style in styles:
+        asks += [Ask("style alone", p, None, style, n) for p in concepts.style_prompts(style, scoring=True) for n in range(6)]
+    return asks
+
+
+class Bench:
+    """The packed model, the engine's sampler and the judge."""
+
+    def __init__(self, weights: Path, device: str) -> None:
+        model = load_pocket(weights, device)
+        self.model, self.denoiser = model, PocketDenoiser(model)
+        self.judge = load_judge(weights.with_name("judge.safetensors"), device)
+
+    def draw(self, asks: list[Ask], guidance: float, steps: int) -> Tensor:
+        """[n, 3, 64, 64]; a picture's noise follows from its seed and its place among the questions."""
+        parts: list[tuple[int, Tensor]] = []
+        began = time.monotonic()
+        for first in range(0, len(asks), 64):
+            part = asks[first : first + 64]
+            for seed in sorted({ask.seed for ask in part}):
+                examiner = Examiner(self.denoiser, self.model.decode, None, guidance=guidance, steps=steps, suite_seed=seed)
+                rows = [i for i, ask in enumerate(part) if ask.seed == seed]
+                images = examiner.images([part[i].prompt for i in rows], [first + i for i in rows])
+                parts += [(first + i, image) for i, image in zip(rows, images, strict=True)]
+            log.info("%d/%d pictures, %.1f/s", first + len(part), len(asks), (first + len(part)) / (time.monotonic() - began))
+        return torch.stack([image for _, image in sorted(parts, key=lambda pair: pair[0])])
+
+    def judged(self, asks: list[Ask], images: Tensor) -> list[tuple[bool, bool, str, str]]:
+        """For every picture: object right, style right, and what it was taken for."""
+        names = self.judge.name(images)
+        return [
+            (ask.objects is not None and o in ask.objects, ask.style is not None and s == ask.style, o, s)
+            for ask, (o, s) in zip(asks, names, strict=True)
+        ]
+
+
+def share(values: list[bool]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def summary(asks: list[Ask], found: list[tuple[bool, bool, str, str]]) -> dict[str, dict[str, Any]]:
+    """n, object right and style right of every row."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in dict.fromkeys(ask.row for ask in asks):
+        here = [i for i, ask in enumerate(asks) if ask.row == row]
+        rows[row] = {"n": len(here)}
+        if asks[here[0]].objects is not None:
+            rows[row]["object"] = share([found[i][0] for i in here])
+        styled = [i for i in here if asks[i].style is not None]
+        if styled:
+            rows[row]["style"] = share([found[i][1] for i in styled])
+    return rows
+
+
+def details(asks: list[Ask], found: list[tuple[bool, bool, str, str]], styles: tuple[str, ...]) -> dict[str, Any]:
+    """Of the main row: by style, by object, and the commonest mistakes."""
+    main = [(ask, f) for ask, f in zip(asks, found, strict=True) if ask.row == "all pairs"]
+    by_style = {
+        s: {"object": share([f[0] for a, f in main if a.style == s]), "style": share([f[1] for a, f in main if a.style == s])}
+        for s in styles
+    }
+    objects = dict.fromkeys(a.objects[0] for a, _ in main if a.objects)
+    by_object = {o: share([f[0] for a, f in main if a.objects == (o,)]) for o in objects}
+    wrong = Counter(f"{a.objects[0]} taken for {f[2]}" for a, f in main if a.objects and not f[0])
+    confused = Counter(f"{a.style} taken for {f[3]}" for a, f in main if not f[1])
+    return {
+        "by_style": by_style,
+        "by_object": dict(sorted(by_object.items(), key=lambda item: item[1])),
+        "object_mistakes": dict(wrong.most_common(20)),
+        "style_mistakes": dict(confused.most_common(12)),
+    }
+
+
+def contact_sheet(asks: list[Ask], images: Tensor, styles: tuple[str, ...], path: Path) -> None:
+    """One picture a pair of the main row's first seed: objects down (in three columns), styles across."""
+    firsts = [i for i, ask in enumerate(asks) if ask.row == "all pairs" and ask.seed == 0]
+    cells = (images[firsts] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    rows = [np.concatenate(list(cells[k : k + len(styles)]), 1) for k in range(0, len(cells), len(styles))]
+    tall = -(-len(rows) // 3)
+    rows += [np.full_like(rows[0], 255)] * (3 * tall - len(rows))
+    Image.fromarray(np.concatenate([np.concatenate(rows[c * tall : (c + 1) * tall], 0) for c in range(3)], 1)).save(path)
+
+
+def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
+    """Guidance and steps on plain training prompts, one picture a pair of every third object; the cheapest of the best is kept."""
+    asks = [
+        Ask("sweep", concepts.prompts(c.phrase, style)[0], (c.name,), style, 1000)
+        for c in concepts.drawn[::3]
+        for style in concepts.styles
+    ]
+    tried = []
+    for guidance, steps in SWEEP:
+        found = bench.judged(asks, bench.draw(asks, guidance, steps))
+        right = {"object": share([f[0] for f in found]), "style": share([f[1] for f in found])}
+        tried.append({"guidance": guidance, "steps": steps, "n": len(asks), **right})
+        log.info("%s", tried[-1])
+    top = max(t["object"] + t["style"] for t in tried)
+    best = next(t for t in tried if t["object"] + t["style"] >= top - 0.01)  # within a point; fewest steps come first
+    path = weights.with_suffix(".json")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts["sampling"] |= {"guidance": best["guidance"], "steps": best["steps"]}
+    facts["sweep"] = tried
+    common.write_json(path, facts)
+    log.info("chosen: %s", best)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of evaluation.json and CARD.md")
+    parser.add_argument("--work", type=Path, default=Path("out/pocket"), help="folder of the contact sheet")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=0, help="a quick look: this many pictures of the main row")
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    concepts = load_concepts()
+    bench = Bench(args.weights, args.device)
+    if args.sweep:
+        sweep(bench, concepts, args.weights)
+        return
+    asks = questions(concepts, args.seeds)
+    if args.limit:
+        pairs = [ask for ask in asks if ask.row == "all pairs" and ask.seed == 0]
+        asks = [pairs[i] for i in spread(len(pairs), min(args.limit, len(pairs)))]
+    began = time.monotonic()
+    images = bench.draw(asks, bench.model.guidance, bench.model.steps)
+    found = bench.judged(asks, images)
+    args.work.mkdir(parents=True, exist_ok=True)
+    contact_sheet(asks, images, concepts.styles, args.work / "pictures.png")
+    result = {
+        "sampling": bench.model.config["sampling"],
+        "seeds": args.seeds,
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "processor": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "tensor_sha256": bench.model.config["tensor_sha256"],
+        "rows": summary(asks, found),
+        **details(asks, found, concepts.styles),
+    }
+    log.info("%s", json.dumps(result["rows"]))
+    if args.limit:
+        log.info("%s", json.dumps(details(asks, found, concepts.styles)))
+        return
+    common.write_json(args.out / "evaluation.json", result)
+    judge = json.loads(args.weights.with_name("judge.json").read_text(encoding="utf-8"))
+    write_card(args.out / "CARD.md", bench.model.config, judge, result, concepts)
+
+
+if __name__ == "__main__":
+    main()
