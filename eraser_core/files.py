@@ -37,7 +37,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         hint = "free some space or choose another folder" if full else "choose a folder that you can write to"
         raise OutputError(f"cannot write {path}: {error.strerror}; {hint}") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
