@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
+
 from eraser_core.errors import RequestError
 
 PROMPTS = "hidden_prompts"
@@ -52,5 +53,7 @@ def new_file(prefix: str) -> Path:
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except Exception as error:  # the host raises a bare Exception
-        raise RequestError(f"the file name prefix {prefix!r} leads out of {output}: use one such as loras/erased") from error
+        raise RequestError(
+            f"the file name prefix {prefix!r} leads out of {output}: use one such as loras/erased"
+        ) from error
     return Path(folder) / f"{name}_{counter:05}_.safetensors"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 FILE = "pocket.safetensors"
 SETTING = "ConceptEraser.ShowPocketModel"
 ENGINE = Path(__file__).resolve().parents[1] / "eraser_core"
+OTHER = "CONCEPT_ERASER_POCKET"  # a folder with a pocket checkpoint of one's own, for those who train it
 
 
 def register() -> None:
@@ -30,7 +32,7 @@ def register() -> None:
 
     A checkpoint saved from the pocket model stays loadable in either case. Does nothing when the weights are not there.
     """
-    weights = next(iter(sorted(ENGINE.rglob(FILE))), None)
+    weights = next(iter(sorted(Path(os.environ.get(OTHER) or ENGINE).rglob(FILE))), None)
     if weights is None:
         log.warning("the pocket model's weights %s are missing: everything else works", FILE)
         return
@@ -97,6 +99,10 @@ def text_classes(text: dict[str, Any], vocabulary: list[str]) -> tuple[type, typ
                 tokenizer_data=tokenizer_data,
             )
 
+        def unknown_words(self, text: str) -> list[str]:
+            """The words of a text that the model has never heard."""
+            return list(self.tokenizer.words.unknown_words(text))
+
     class PocketTokenizers(comfy.sd1_clip.SD1Tokenizer):
         def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] = {}) -> None:  # noqa: B006
             super().__init__(embedding_directory, tokenizer_data, tokenizer=PocketTokenizer)
@@ -132,7 +138,7 @@ class _Words:
     def __init__(self) -> None:
         from eraser_core.pocket.tokenizer import WordTokenizer
 
-        self._words = WordTokenizer(self.vocabulary, self.length)
+        self.words = WordTokenizer(self.vocabulary, self.length)
 
     @classmethod
     def of(cls, vocabulary: list[str], length: int) -> type[_Words]:
@@ -144,7 +150,7 @@ class _Words:
 
     def __call__(self, text: str) -> dict[str, list[int]]:
         """`<s> words </s>`, not padded."""
-        return {"input_ids": [self._words.start_id, *self._words.word_ids(text), self._words.end_id]}
+        return {"input_ids": [self.words.start_id, *self.words.word_ids(text), self.words.end_id]}
 
     def get_vocab(self) -> dict[str, int]:
-        return dict(self._words.ids)
+        return dict(self.words.ids)

@@ -57,7 +57,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
         import comfy.options
 
         comfy.options.enable_args_parsing()
-        import comfy.cli_args  # noqa: F401
+        import comfy.cli_args
     finally:
         sys.argv = argv
     import nodes
@@ -82,3 +82,10 @@ def pack(comfy: ModuleType) -> ModuleType:
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
     os.environ.update(ONE_THREAD)
+
+
+@pytest.fixture(scope="session")
+def pocket_file() -> Path:
+    """The pocket checkpoint that the host's loader lists."""
+    other = os.environ.get("CONCEPT_ERASER_POCKET")
+    return Path(other) / "pocket.safetensors" if other else next((REPO / "eraser_core").rglob("pocket.safetensors"))

@@ -1,0 +1,209 @@
+"""The MODEL and CLIP of a user's graph as the engine's `Denoiser`.
+
+The network is called in its native prediction: z_t of the engine's variance-preserving process is what the host's own
+sampling feeds the UNet after it has scaled its x by 1 / sqrt(sigma^2 + 1), so nothing is converted, and no digits are
+lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
+no host version's rules on weight wrappers apply.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import comfy.model_management as memory
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from eraser_core.denoiser import Context, Edit, Rows, Tune
+from eraser_core.errors import ModelError, RequestError
+
+from . import host_model
+
+log = logging.getLogger(__name__)
+Compute = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class HostDenoiser:
+    """One MODEL, frozen as it stands: LoRAs already on it belong to the teacher.
+
+    Make and use it under `torch.inference_mode(False)`. `width` and `height` are in pixels.
+    """
+
+    def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
+        self.family = host_model.family(model)
+        own = host_model.weights(model)
+        self.base_hash = host_model.base_hash(own)
+        self.schedule = host_model.schedule(model)
+        self.device: torch.device = model.load_device
+        self.rows = Rows()
+        self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
+        self._names = host_model.file_names(model, own)
+        self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
+        channels = int(model.model.latent_format.latent_channels)
+        self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
+        self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
+        self._clip = clip
+        self.tokens_per_chunk = len(self._sections("")[0])
+        self._texts: dict[str, Context] = {}
+        self._patcher = _static_clone(model)
+        dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
+        if dtype is not None:
+            self._patcher.set_model_compute_dtype(dtype)
+        self._parameters: dict[str, Tensor] = {}
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """Contexts [len(prompts), n, d]; RequestError for a prompt of more than one chunk, or one with unknown words."""
+        for prompt in prompts:
+            if prompt not in self._texts:
+                self._texts[prompt] = self._encode(prompt)
+        return Context.cat([self._texts[prompt] for prompt in prompts])
+
+    def _encode(self, prompt: str) -> Context:
+        if len(self._sections(prompt)) > 1:
+            raise RequestError(
+                f"the prompt {prompt!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
+                "shorten it"
+            )
+        unknown = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
+        if unknown:
+            raise RequestError(
+                f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"
+            )
+        self._parameters = {}  # the host may move the UNet out for the text encoder
+        with torch.inference_mode():
+            tokens, pooled = self._clip.encode_from_tokens(
+                self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
+            )
+        tokens = tokens.clone().to(self.device, torch.float32)
+        if tokens.shape[-1] != self._context_width:
+            raise RequestError(
+                f"this CLIP gives {tokens.shape[-1]} numbers a token, the MODEL reads {self._context_width}: "
+                "connect the CLIP of the same checkpoint"
+            )
+        if self._pools():
+            sizes = self._size_ids.to(self.device)
+            return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
+        return Context(tokens)
+
+    def token_count(self, prompt: str) -> int:
+        return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
+
+    def _sections(self, prompt: str, words: bool = False) -> list[list[Any]]:
+        """The prompt's chunks of tokens, by the first of the CLIP's tokenizers."""
+        chunks = self._clip.tokenize(prompt, return_word_ids=words, disable_weights=True)
+        return list(next(iter(chunks.values())))
+
+    def _tokenizer(self) -> Any:
+        names = [name for name in vars(self._clip.tokenizer) if name.startswith("clip_") and name != "clip_name"]
+        return getattr(self._clip.tokenizer, names[0]) if names else None
+
+    def _pools(self) -> bool:
+        return bool(self._patcher.model.adm_channels)
+
+    def load(self) -> dict[str, Tensor]:
+        """The UNet's parameters, patched and on the device, as ordinary tensors that autograd accepts.
+
+        RequestError when the host cannot hold the whole UNet there.
+        """
+        if self._parameters:
+            return self._parameters
+        memory.load_models_gpu([self._patcher], memory_required=self.memory_needed, force_full_load=True)
+        if getattr(self._patcher.model, "model_lowvram", False):
+            raise RequestError(
+                "there is not enough memory to hold the whole UNet while training: close other programs, or use a "
+                "smaller model, width, height or batch"
+            )
+        unet = self._patcher.model.diffusion_model
+        for module in unet.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if (
+                    parameter.is_inference()
+                ):  # a loader's tensors, which autograd refuses: same values, no lasting memory
+                    module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        unet.requires_grad_(False)
+        self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
+        return self._parameters
+
+    def all_weights(self) -> Mapping[str, Tensor]:
+        """Every parameter of the UNet by canonical name."""
+        return self.load()
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        return {key: weight for key, weight in self.load().items() if _tuned(key, tune)}
+
+    def file_names(self) -> Mapping[str, str]:
+        return self._names
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
+        """The network's native output, float32. Raises the host's own interruption when the user cancels."""
+        memory.throw_exception_if_processing_interrupted()
+        parameters = self.load()
+        self.rows.add(len(t))
+        tokens, changed = context.tokens, {}
+        if edit is not None:
+            tokens = edit.tokens(tokens)
+            changed = {key.removeprefix(host_model.PREFIX): edit.weight(key, parameters[key]) for key in edit.keys}
+        model = self._patcher.model
+        dtype = model.manual_cast_dtype or model.get_dtype()
+        options = self._patcher.model_options["transformer_options"].copy()
+        options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
+        words: dict[str, Any] = {"context": tokens.to(dtype), "transformer_options": options}
+        if context.pooled is not None and context.size_ids is not None:
+            words["y"] = self._vector(context.pooled, context.size_ids).to(dtype)
+        out: Tensor = functional_call(model.diffusion_model, changed, (z_t.to(dtype), t.float()), words)
+        return out.float()
+
+    def _vector(self, pooled: Tensor, sizes: Tensor) -> Tensor:
+        """SDXL's y [b, p + 6 * 256]: the pooled text and the size ids as the host embeds them."""
+        embedded = self._patcher.model.embedder(sizes.float().flatten()).view(len(sizes), -1)
+        return torch.cat([pooled, embedded.to(pooled)], 1)
+
+    def _sigmas(self, t: Tensor) -> Tensor:
+        a, s = self.schedule.signal_and_noise(t)
+        return (s / a).flatten()
+
+    def latents_for_vae(self, latents: Tensor) -> Tensor:
+        """Latents of the model's scale in the scale that VAEDecode takes."""
+        out: Tensor = self._patcher.model.process_latent_out(latents)
+        return out
+
+    def release(self) -> None:
+        """Say that the host may have moved the UNet: the next forward asks for it again."""
+        self._parameters = {}
+
+
+def _latent_size(name: str, pixels: int) -> int:
+    if pixels < 64 or pixels % 8:
+        raise RequestError(f"{name} is {pixels}: it must be 64 or more and divide by 8")
+    return pixels // 8
+
+
+def _static_clone(model: Any) -> Any:
+    """A clone whose weights stay where they are loaded (hosts from 0.13 on stream them through a shared buffer)."""
+    if not getattr(model, "is_dynamic", lambda: False)():
+        return model.clone()
+    try:
+        return model.clone(disable_dynamic=True)
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"this MODEL cannot be held in memory as a whole ({error}): load it with Load Checkpoint or Load Diffusion Model"
+        ) from error
+
+
+def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> torch.dtype | None:
+    """What the forwards compute in; None is as the host does. Gradients of small changes vanish in fp16."""
+    if compute != "auto":
+        return DTYPES[compute]
+    if own == torch.float32 or memory.is_device_cpu(device):
+        return torch.float32 if own != torch.float32 else None
+    return torch.bfloat16 if memory.should_use_bf16(device) else torch.float32
+
+
+def _tuned(key: str, tune: Tune) -> bool:
+    if tune in ("xattn-kv", "text"):
+        return ".attn2.to_k." in key or ".attn2.to_v." in key
+    return (".attn2." in key) == (tune == "xattn")
