@@ -113,13 +113,13 @@ def fill(template: str, **words: str) -> str:
 
 
 def without_article(phrase: str) -> str:
-    """"a church" -> "church"."""
+    """ "a church" -> "church"."""
     first, _, rest = phrase.partition(" ")
     return rest if rest and first in ("a", "an", "the") else phrase
 
 
 def with_article(phrase: str) -> str:
-    """"church" -> "a church". A guess from the spelling, for words that are in no list; phrases of known objects carry theirs."""
+    """ "church" -> "a church". A guess from the spelling, for words that are in no list; phrases of known objects carry theirs."""
     if without_article(phrase) != phrase:
         return phrase
     vowel = phrase[:1] in tuple("aeiou") and not phrase.startswith(("uni", "eu", "one"))

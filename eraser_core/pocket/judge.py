@@ -49,9 +49,7 @@ class Judge(nn.Module):
         super().__init__()
         self.objects, self.styles, self.widths = objects, styles, widths
         blocks = [Residual(before, after) for before, after in pairwise(widths)]
-        self.trunk = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, 2, 1), nn.BatchNorm2d(widths[0]), nn.ReLU(), *blocks
-        )
+        self.trunk = nn.Sequential(nn.Conv2d(3, widths[0], 3, 2, 1), nn.BatchNorm2d(widths[0]), nn.ReLU(), *blocks)
         self.object_head = nn.Linear(widths[-1], len(objects))
         self.style_head = nn.Linear(widths[-1], len(styles))
 
@@ -86,6 +84,8 @@ def load_judge(path: str | Path | None = None, device: str | torch.device = "cpu
     weights = Path(path) if path is not None else WEIGHTS
     facts: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     judge = Judge(tuple(facts["objects"]), tuple(facts["styles"]), tuple(facts["widths"]))
-    tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(weights).items()}
+    tensors = {
+        key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in load_file(weights).items()
+    }
     judge.load_state_dict(tensors)
     return judge.requires_grad_(False).eval().to(device)

@@ -98,7 +98,9 @@ def load_pocket(path: str | Path | None = None, device: str | torch.device = "cp
     facts = weights.with_suffix(".json")
     for needed in (weights, facts):
         if not needed.is_file():
-            raise ModelError(f"the pocket model's file {needed} is missing: the checkpoint and its JSON belong side by side")
+            raise ModelError(
+                f"the pocket model's file {needed} is missing: the checkpoint and its JSON belong side by side"
+            )
     config = json.loads(facts.read_text(encoding="utf-8"))
     unet, text_encoder, autoencoder = build_modules(config)
     tensors: dict[str, Tensor] = {}
@@ -140,7 +142,9 @@ def autoencoder_keys(autoencoder: nn.Module) -> dict[str, str]:
     for own, _ in autoencoder.named_parameters():
         half, layers, number, rest = own.split(".", 3)
         assert layers == "layers", own
-        keys[own] = f"{ENCODER_PREFIX}{number}.{rest}" if half == "encoder" else f"{DECODER_PREFIX}{int(number) + 1}.{rest}"
+        keys[own] = (
+            f"{ENCODER_PREFIX}{number}.{rest}" if half == "encoder" else f"{DECODER_PREFIX}{int(number) + 1}.{rest}"
+        )
     return keys
 
 

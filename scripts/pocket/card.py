@@ -37,18 +37,44 @@ def judge_table(figures: dict[str, Any]) -> str:
         "trained_on_drawings": "shipped weights on the drawings they were trained on",
         "trained_on_through_autoencoder": "the same, through the autoencoder",
     }
-    rows = [[text, str(figures[k]["n"]), percent(figures[k]["object"]), percent(figures[k]["style"])] for k, text in names.items()]
+    rows = [
+        [text, str(figures[k]["n"]), percent(figures[k]["object"]), percent(figures[k]["style"])]
+        for k, text in names.items()
+    ]
     return table(["pictures", "n", "object right", "style right"], rows)
 
 
-def write_card(path: Path, model: dict[str, Any], judge: dict[str, Any], result: dict[str, Any], concepts: Concepts) -> None:
-    """Write CARD.md."""
+def parts_made(model: dict[str, Any], judge: dict[str, Any]) -> list[list[str]]:
+    """What each training saw and took."""
     unet, coder, teacher = model["training"]["unet"], model["training"]["autoencoder"], judge["training"]
-    rows = [[name, str(r["n"]), percent(r.get("object")), percent(r.get("style"))] for name, r in result["rows"].items()]
+    widths = ", ".join(str(width) for width in model["unet"]["block_out_channels"])
+    tiny = "AutoencoderTiny, 8 latent channels, unit variance folded in"
+    network = f"UNet ({widths}), cross-attention everywhere; CLIP text encoder, 2 layers"
+    seen = f"{unet['seen']} of {unet['planned']}"
+    return [
+        ["autoencoder", tiny, str(coder["images"]), f"{coder['hours']:.2f}", coder["precision"]],
+        ["UNet and text encoder", network, seen, f"{unet['hours']:.2f}", unet["precision"]],
+        ["judge", "convolutional, two heads; trained twice", f"2 x {teacher['images']}", f"{teacher['hours']:.2f}", teacher["precision"]],
+    ]
+
+
+def write_card(
+    path: Path, model: dict[str, Any], judge: dict[str, Any], result: dict[str, Any], concepts: Concepts
+) -> None:
+    """Write CARD.md."""
+    unet, coder = model["training"]["unet"], model["training"]["autoencoder"]
+    rows = [
+        [name, str(r["n"]), percent(r.get("object")), percent(r.get("style"))] for name, r in result["rows"].items()
+    ]
     styles = [[s, percent(v["object"]), percent(v["style"])] for s, v in result["by_style"].items()]
     weakest = ", ".join(f"{name} {value:.2f}" for name, value in list(result["by_object"].items())[:10])
     mistakes = ", ".join(f"{text} ({n})" for text, n in list(result["object_mistakes"].items())[:8])
     confused = ", ".join(f"{text} ({n})" for text, n in list(result["style_mistakes"].items())[:6])
+    made = table(["part", "what", "images seen", "hours", "precision"], parts_made(model, judge))
+    sampling = result["sampling"]
+    settings = f"{sampling['sampler'].upper()}, guidance {sampling['guidance']:g}, {sampling['steps']} steps"
+    known, unseen = coder["generator_objects"], coder["never_shown"]
+    never = ", ".join(concept.name for concept in concepts.never_shown)
     text = f"""# Model card: the pocket model
 
 A text-to-image model small enough to ship: {len(concepts.drawn)} objects in {len(concepts.styles)} artists' styles at 64x64 pixels, so that erasing a concept can be tried
@@ -57,7 +83,7 @@ art (NOTICE.md). This file is written by `scripts/pocket/evaluate.py`.
 
 ## Figures
 
-Drawn with {result["sampling"]["sampler"].upper()}, guidance {result["sampling"]["guidance"]:g}, {result["sampling"]["steps"]} steps; judged by the shipped judge among {len(judge["objects"]) - 1} objects and "other". Prompts are templates that were
+Drawn with {settings}; judged by the shipped judge among {len(judge["objects"]) - 1} objects and "other". Prompts are templates that were
 never captions, unless the row says "plain"; every picture has its own noise; {result["seeds"]} seeds a pair in the first row.
 
 {bars(judge, result["rows"])}
@@ -76,24 +102,20 @@ Of the first row, by style:
 
 ## The judge
 
-{judge_table(teacher["figures"])}
+{judge_table(judge["training"]["figures"])}
 
 The style figure in the first line is the ceiling that the model's own style figure is to be read against.
 
 ## How it was made
 
-{table(["part", "what", "images seen", "hours", "precision"], [
-    ["autoencoder", "AutoencoderTiny, 8 latent channels, unit variance folded in", str(coder["images"]), f'{coder["hours"]:.2f}', coder["precision"]],
-    ["UNet and text encoder", f'{tuple(model["unet"]["block_out_channels"])}, cross-attention everywhere; CLIP text, 2 layers', f'{unet["seen"]} of {unet["planned"]}', f'{unet["hours"]:.2f}', unet["precision"]],
-    ["judge", "four convolutional stages, two heads; trained twice", f'2 x {teacher["images"]}', f'{teacher["hours"]:.2f}', "as measured faster"],
-])}
+{made}
 
-- Seed {unet["seed"]} throughout; one run each, nothing selected. Processor of the evaluation: {result["processor"]}; all trained on the same machine, 2 cores, no GPU.
-- Autoencoder, PSNR: {coder["never_shown"]["psnr"]:.2f} dB on {coder["never_shown"]["n"]} drawings of objects never shown to it, {coder["generator_objects"]["psnr"]:.2f} dB on the {coder["generator_objects"]["n"]} drawings of the
-  generator's objects; latents' standard deviation {coder["generator_objects"]["latent_std_min"]:.2f} to {coder["generator_objects"]["latent_std_max"]:.2f} a channel.
-- Held out from the generator: {len(concepts.held_out_pairs)} (object, style) pairs. Never shown to generator and autoencoder: {", ".join(c.name for c in concepts.never_shown)}.
+- Seed {unet["seed"]} throughout; one run each, nothing selected. Evaluated in {result["minutes"]} minutes on {result["processor"]}.
+- Autoencoder, PSNR: {unseen["psnr"]:.2f} dB on {unseen["n"]} drawings of objects never shown to it, {known["psnr"]:.2f} dB on the {known["n"]} drawings of the generator's
+  objects; the latents' standard deviation is {known["latent_std_min"]:.2f} to {known["latent_std_max"]:.2f} a channel.
+- Held out from the generator: {len(concepts.held_out_pairs)} (object, style) pairs. Never shown to generator and autoencoder: {never}.
 - Vocabulary: {len(model["vocabulary"])} words; any other word is unknown to it.
-- Weights' tensors: SHA-256 {model["tensor_sha256"]}.
+- SHA-256 over the tensors (names and numbers): {model["tensor_sha256"]}.
 
 ## Licences
 

@@ -74,8 +74,21 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def choose_precision(args: argparse.Namespace, step: Callable[[], object], seconds: float = 2.0) -> str:
-    """Run `step` (forward and backward, no update) in both precisions and keep the faster one.
+def under_autocast(device: str, step: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    """The same step in both precisions, for `choose_precision`."""
+
+    def run(precision: str) -> Callable[[], object]:
+        def inside() -> None:
+            with autocast(device, precision):
+                step()
+
+        return inside
+
+    return {"fp32": run("fp32"), "bf16": run("bf16")}
+
+
+def choose_precision(args: argparse.Namespace, steps: dict[str, Callable[[], object]], seconds: float = 2.0) -> str:
+    """Time each precision's step (forward and backward, no update) and name the fastest.
 
     bf16 is faster on processors with AVX-512 bf16 and a hundred times slower without it, and nothing but a measurement tells.
     """
@@ -84,19 +97,18 @@ def choose_precision(args: argparse.Namespace, step: Callable[[], object], secon
     speed: dict[str, float] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine several threads would measure the other programs (see Threads)
-    for precision in ("fp32", "bf16"):
-        with autocast(args.device, precision):
-            step()  # the first call pays for set-up
-            begin, count = time.perf_counter(), 0
-            while time.perf_counter() - begin < seconds:
-                step()
-                count += 1
-                if torch.device(args.device).type == "cuda":
-                    torch.cuda.synchronize()
-            speed[precision] = count / (time.perf_counter() - begin)
+    for precision, step in steps.items():
+        step()  # the first call pays for set-up
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds:
+            step()
+            count += 1
+            if torch.device(args.device).type == "cuda":
+                torch.cuda.synchronize()
+        speed[precision] = count / (time.perf_counter() - begin)
     torch.set_num_threads(threads)
     best = max(speed, key=lambda name: speed[name])
-    log.info("steps/s: fp32 %.2f, bf16 %.2f: %s", speed["fp32"], speed["bf16"], best)
+    log.info("steps/s, one thread: %s: %s", ", ".join(f"{name} {rate:.2f}" for name, rate in speed.items()), best)
     return best
 
 

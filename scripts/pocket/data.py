@@ -176,9 +176,7 @@ def main() -> None:
     sets = {style: read_icons(packages, name) for style, name in ICON_PACKAGE.items()}
     assets = package_folder(packages, "@lobehub/fluent-emoji-3d") / "assets"
     clay = {plain(path.stem): path for path in sorted(assets.glob("*.webp"))}
-    names = json.loads(
-        (package_folder(packages, "emojibase-data") / "en" / "data.json").read_text(encoding="utf-8")
-    )
+    names = json.loads((package_folder(packages, "emojibase-data") / "en" / "data.json").read_text(encoding="utf-8"))
 
     entries, images = [], []
     for emoji in names:

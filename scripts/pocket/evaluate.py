@@ -64,12 +64,16 @@ def questions(concepts: Concepts, seeds: int) -> list[Ask]:
             asks += [Ask("all pairs", scoring[n % len(scoring)], own, style, n) for n in range(seeds)]
             asks.append(Ask("all pairs, plain template", plain, own, style, seeds))
             if (concept.name, style) in held:
-                asks += [Ask("held-out pairs", scoring[n % len(scoring)], own, style, 100 + n) for n in range(4 * seeds)]
+                asks += [
+                    Ask("held-out pairs", scoring[n % len(scoring)], own, style, 100 + n) for n in range(4 * seeds)
+                ]
             if (o + s) % 2 == 0:
                 other = concepts.prompts(concept.phrase, concepts.style_synonyms[style][0], scoring=True)
                 asks.append(Ask("style by its synonym", other[(o + s) // 2 % len(other)], own, style, 50))
                 for phrase in concept.descriptions:
-                    asks.append(Ask("descriptions", concepts.prompts(phrase, style, scoring=True)[s % 3], own, style, 51))
+                    asks.append(
+                        Ask("descriptions", concepts.prompts(phrase, style, scoring=True)[s % 3], own, style, 51)
+                    )
             for phrase in concept.synonyms:
                 asks.append(Ask("synonyms", concepts.prompts(phrase, style, scoring=True)[s % 3], own, style, 52))
         for n, prompt in enumerate(concepts.prompts(concept.phrase, scoring=True)):
@@ -82,9 +86,13 @@ def questions(concepts: Concepts, seeds: int) -> list[Ask]:
                 asks += [Ask("categories", prompt, members, style, n) for n in range(3)]
     for concept in concepts.never_shown:
         for style in styles:
-            asks.append(Ask("never-shown objects", concepts.prompts(concept.phrase, style)[0], (concept.name,), style, 54))
+            asks.append(
+                Ask("never-shown objects", concepts.prompts(concept.phrase, style)[0], (concept.name,), style, 54)
+            )
     for style in styles:
-        asks += [Ask("style alone", p, None, style, n) for p in concepts.style_prompts(style, scoring=True) for n in range(6)]
+        asks += [
+            Ask("style alone", p, None, style, n) for p in concepts.style_prompts(style, scoring=True) for n in range(6)
+        ]
     return asks
 
 
@@ -103,11 +111,15 @@ class Bench:
         for first in range(0, len(asks), 64):
             part = asks[first : first + 64]
             for seed in sorted({ask.seed for ask in part}):
-                examiner = Examiner(self.denoiser, self.model.decode, None, guidance=guidance, steps=steps, suite_seed=seed)
+                examiner = Examiner(
+                    self.denoiser, self.model.decode, None, guidance=guidance, steps=steps, suite_seed=seed
+                )
                 rows = [i for i, ask in enumerate(part) if ask.seed == seed]
                 images = examiner.images([part[i].prompt for i in rows], [first + i for i in rows])
                 parts += [(first + i, image) for i, image in zip(rows, images, strict=True)]
-            log.info("%d/%d pictures, %.1f/s", first + len(part), len(asks), (first + len(part)) / (time.monotonic() - began))
+            log.info(
+                "%d/%d pictures, %.1f/s", first + len(part), len(asks), (first + len(part)) / (time.monotonic() - began)
+            )
         return torch.stack([image for _, image in sorted(parts, key=lambda pair: pair[0])])
 
     def judged(self, asks: list[Ask], images: Tensor) -> list[tuple[bool, bool, str, str]]:
@@ -141,7 +153,10 @@ def details(asks: list[Ask], found: list[tuple[bool, bool, str, str]], styles: t
     """Of the main row: by style, by object, and the commonest mistakes."""
     main = [(ask, f) for ask, f in zip(asks, found, strict=True) if ask.row == "all pairs"]
     by_style = {
-        s: {"object": share([f[0] for a, f in main if a.style == s]), "style": share([f[1] for a, f in main if a.style == s])}
+        s: {
+            "object": share([f[0] for a, f in main if a.style == s]),
+            "style": share([f[1] for a, f in main if a.style == s]),
+        }
         for s in styles
     }
     objects = dict.fromkeys(a.objects[0] for a, _ in main if a.objects)
@@ -163,7 +178,9 @@ def contact_sheet(asks: list[Ask], images: Tensor, styles: tuple[str, ...], path
     rows = [np.concatenate(list(cells[k : k + len(styles)]), 1) for k in range(0, len(cells), len(styles))]
     tall = -(-len(rows) // 3)
     rows += [np.full_like(rows[0], 255)] * (3 * tall - len(rows))
-    Image.fromarray(np.concatenate([np.concatenate(rows[c * tall : (c + 1) * tall], 0) for c in range(3)], 1)).save(path)
+    Image.fromarray(np.concatenate([np.concatenate(rows[c * tall : (c + 1) * tall], 0) for c in range(3)], 1)).save(
+        path
+    )
 
 
 def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
@@ -197,9 +214,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="a quick look: this many pictures of the main row")
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 1 is best where other programs are busy")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if args.threads:
+        torch.set_num_threads(args.threads)
     concepts = load_concepts()
     bench = Bench(args.weights, args.device)
     if args.sweep:

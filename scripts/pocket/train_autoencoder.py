@@ -149,7 +149,7 @@ def main() -> None:
         loss_of(model(images), images).backward()
         optimizer.zero_grad()
 
-    precision = common.choose_precision(args, trial)
+    precision = common.choose_precision(args, common.under_autocast(args.device, trial))
     checkpoint = args.work / "autoencoder.ckpt"
     seen, hours = 0, 0.0
     if state := common.load_checkpoint(checkpoint, args.device):
@@ -163,9 +163,7 @@ def main() -> None:
 
     def save() -> None:
         facts = {"seen": progress.seen, "hours": hours + progress.hours}
-        common.save_checkpoint(
-            checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **facts}
-        )
+        common.save_checkpoint(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **facts})
 
     threads = common.Threads(args.device)
     while progress.seen < args.images:
@@ -190,13 +188,16 @@ def main() -> None:
     finish(args, data, sampler, model, hours + progress.hours, precision)
 
 
-def finish(
-    args: Any, data: common.Drawings, sampler: Sampler, model: Trained, hours: float, precision: str
-) -> None:
+def finish(args: Any, data: common.Drawings, sampler: Sampler, model: Trained, hours: float, precision: str) -> None:
     """Fold, write, measure."""
     unseen = data.images[sampler.never, :, 0]
     shown = data.images[sampler.generator, :, 0]
-    figures: dict[str, Any] = {"images": args.images, "seed": args.seed, "hours": round(hours, 3), "precision": precision}
+    figures: dict[str, Any] = {
+        "images": args.images,
+        "seed": args.seed,
+        "hours": round(hours, 3),
+        "precision": precision,
+    }
     figures["never_shown"] = {"n": unseen.shape[0] * unseen.shape[1]} | measure(
         model, unseen.reshape(-1, 64, 64, 3), args.device
     )

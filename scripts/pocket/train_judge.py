@@ -59,7 +59,11 @@ def soften(real: Tensor, args: Namespace) -> Tensor:
 def gather(args: Namespace, classes: dict[str, int], twins: set[str]) -> Pictures:
     """All drawings that belong to a class or are plainly "other", in all three sizes; only the first is softened anew each run."""
     data = common.read_drawings(args.work)
-    keep = [i for i, (code, label) in enumerate(zip(data.codes, data.labels, strict=True)) if code in classes or label not in twins]
+    keep = [
+        i
+        for i, (code, label) in enumerate(zip(data.codes, data.labels, strict=True))
+        if code in classes or label not in twins
+    ]
     images = torch.from_numpy(data.images[keep]).flatten(0, 2).permute(0, 3, 1, 2).contiguous()
     count, styles, sizes = len(keep), len(data.styles), data.images.shape[2]
     objects = torch.tensor([classes.get(data.codes[i], len(classes)) for i in keep])
@@ -76,7 +80,9 @@ def augment(images: Tensor) -> Tensor:
     flip = torch.randint(0, 2, (b,), device=device) * 2.0 - 1
     shift = torch.empty(b, 2, device=device).uniform_(-0.1, 0.1)
     cos, sin = angle.cos() * scale, angle.sin() * scale
-    theta = torch.stack([torch.stack([cos * flip, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos, shift[:, 1]], 1)], 1)
+    theta = torch.stack(
+        [torch.stack([cos * flip, -sin, shift[:, 0]], 1), torch.stack([sin * flip, cos, shift[:, 1]], 1)], 1
+    )
     grid = F.affine_grid(theta, [b, 3, 64, 64], align_corners=False)
     x = 1 - F.grid_sample(1 - x, grid, align_corners=False)  # white outside
     gain = torch.empty(b, 3, 1, 1, device=device).uniform_(0.92, 1.08)
@@ -98,16 +104,21 @@ def accuracy(judge: Judge, images: Tensor, objects: Tensor, styles: Tensor) -> d
     }
 
 
-def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge: Judge) -> float:
-    """Train on the pictures where `usable` [n] is true; returns the hours."""
+def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge: Judge) -> tuple[float, str]:
+    """Train on the pictures where `usable` [n] is true; returns the hours and the precision."""
     judge.to(args.device).train()
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=0.05, fused=True)
     other = len(judge.objects) - 1
-    pools = [torch.nonzero(usable & (pictures.objects != other))[:, 0], torch.nonzero(usable & (pictures.objects == other))[:, 0]]
+    pools = [
+        torch.nonzero(usable & (pictures.objects != other))[:, 0],
+        torch.nonzero(usable & (pictures.objects == other))[:, 0],
+    ]
 
     def loss_of(count: int) -> Tensor:
         rest = int(torch.binomial(torch.tensor(float(count)), torch.tensor(OTHER_SHARE)))
-        pick = torch.cat([pool[torch.randint(len(pool), (n,))] for pool, n in zip(pools, (count - rest, rest), strict=True)])
+        pick = torch.cat(
+            [pool[torch.randint(len(pool), (n,))] for pool, n in zip(pools, (count - rest, rest), strict=True)]
+        )
         soft = torch.rand(count)[:, None, None, None] < 0.5
         images = torch.where(soft, pictures.soft[pick], pictures.real[pick])
         scores = judge(augment(images.to(args.device)))
@@ -116,7 +127,7 @@ def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge:
             scores.style_logits.float(), styles, label_smoothing=0.05
         )
 
-    precision = common.choose_precision(args, lambda: loss_of(args.batch).backward())
+    precision = common.choose_precision(args, common.under_autocast(args.device, lambda: loss_of(args.batch).backward()))
     checkpoint = args.work / f"judge_{name}.ckpt"
     seen, hours = 0, 0.0
     if state := common.load_checkpoint(checkpoint, args.device):
@@ -145,7 +156,7 @@ def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge:
             save()
     save()
     judge.eval()
-    return hours + progress.hours
+    return hours + progress.hours, precision
 
 
 def held_out(pictures: Pictures, other: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -170,7 +181,7 @@ def main() -> None:
 
     known, other = held_out(pictures, len(names) - 1, args.seed)
     measured = Judge(names, concepts.styles)
-    hours = train(args, "held_out", pictures, ~known & ~other, measured)
+    hours, precision = train(args, "held_out", pictures, ~known & ~other, measured)
     first = torch.arange(len(pictures.item)) % 3 == 0  # the drawing itself, not its smaller sizes
     for kind, mask in (("style_held_out", known & first), ("other_objects_held_out", other & first)):
         for which, images in (("drawings", pictures.real), ("through_autoencoder", pictures.soft)):
@@ -178,15 +189,20 @@ def main() -> None:
     log.info("%s", figures)
 
     judge = Judge(names, concepts.styles)
-    hours += train(args, "all", pictures, torch.ones_like(known), judge)
+    more, _ = train(args, "all", pictures, torch.ones_like(known), judge)
+    hours += more
     for which, images in (("drawings", pictures.real), ("through_autoencoder", pictures.soft)):
         classes = first & (pictures.objects != len(names) - 1)
-        figures[f"trained_on_{which}"] = accuracy(judge, images[classes], pictures.objects[classes], pictures.styles[classes])
+        figures[f"trained_on_{which}"] = accuracy(
+            judge, images[classes], pictures.objects[classes], pictures.styles[classes]
+        )
     log.info("%s", figures)
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in judge.state_dict().items()}
     save_file(tensors, args.work / "judge.safetensors")
-    facts = {"images": args.images, "seed": args.seed, "hours": round(hours, 3), "figures": figures}
-    common.write_json(args.work / "judge.json", {"objects": names, "styles": concepts.styles, "widths": WIDTHS, "training": facts})
+    facts = {"images": args.images, "seed": args.seed, "hours": round(hours, 3), "precision": precision, "figures": figures}
+    common.write_json(
+        args.work / "judge.json", {"objects": names, "styles": concepts.styles, "widths": WIDTHS, "training": facts}
+    )
 
 
 if __name__ == "__main__":
