@@ -32,10 +32,10 @@ class Erased:
     rows: Rows
 
 
-def configure(method: Method, family: str, values: Mapping[str, Any]) -> TrainingSettings:
-    """A method's settings for a family of models; RequestError names each wrong value in words."""
+def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> TrainingSettings:
+    """A method's settings for a request on a family of models; RequestError names each wrong value in words."""
     try:
-        return method.configure(family, values)
+        return method.configure(family, values, bool(request.retain))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         raise RequestError(f"settings of {method.name}: {wrong}") from error

@@ -38,7 +38,11 @@ def tiny_model(seed: int = 0, width: int = 32) -> PocketModel:
             "num_attention_heads": 2,
             "max_position_embeddings": 16,
         },
-        "autoencoder": {"latent_channels": 4, "encoder_block_out_channels": [8] * 4, "decoder_block_out_channels": [8] * 4},
+        "autoencoder": {
+            "latent_channels": 4,
+            "encoder_block_out_channels": [8] * 4,
+            "decoder_block_out_channels": [8] * 4,
+        },
         "sampling": {"guidance": 3.0, "steps": 4},
     }
     torch.manual_seed(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -24,7 +23,9 @@ from eraser_core.methods import METHODS
 def erased(tiny):
     from eraser_core.request import Request, Target
 
-    return erase(tiny, Request((Target("a church", "a castle"),)), METHODS["kpop"], settings(retain_weight=0), key_seed=1)
+    return erase(
+        tiny, Request((Target("a church", "a castle"),)), METHODS["kpop"], settings(retain_weight=0), key_seed=1
+    )
 
 
 def low_rank(tiny, request_church, **values):
@@ -47,8 +48,12 @@ def test_keys_are_kohyas(tmp_path, tiny, request_church, erased):
     up, down = tensors[base + ".lora_up.weight"], tensors[base + ".lora_down.weight"]
     assert up.shape == (64, 2) and down.shape == (2, 32)
     assert tensors[base + ".alpha"] == 2
-    assert torch.allclose(up.float() @ down.float(), load_erasure(tmp_path / "r.safetensors").entries[
-        "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"].delta())
+    assert torch.allclose(
+        up.float() @ down.float(),
+        load_erasure(tmp_path / "r.safetensors")
+        .entries["diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"]
+        .delta(),
+    )
 
 
 def test_biases_and_convolutions_come_through_a_file(tmp_path, tiny, request_church):
@@ -58,8 +63,10 @@ def test_biases_and_convolutions_come_through_a_file(tmp_path, tiny, request_chu
         read = load_erasure(tmp_path / "n.safetensors")
         assert all(torch.equal(read.entries[k].delta(), e.delta()) for k, e in result.erasure.entries.items())
         check_fits(read, "pocket", tiny.all_weights())
-    assert any(k.endswith(".bias") for k in erase(
-        tiny, request_church, METHODS["naive"], settings("naive", tune="noxattn")).erasure.entries)
+    assert any(
+        k.endswith(".bias")
+        for k in erase(tiny, request_church, METHODS["naive"], settings("naive", tune="noxattn")).erasure.entries
+    )
 
 
 def test_what_a_run_returns_is_what_its_file_holds(erased):
@@ -127,7 +134,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert "OutputError" in done.stderr and "free some space" in done.stderr
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["f"]
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_an_output_error(tmp_path):

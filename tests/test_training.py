@@ -21,9 +21,7 @@ class Stop(Exception):
 
 def pool(tiny, seed=1, shape=SHAPE):
     contexts = tiny.encode(("a church", "a dog"))
-    made = LatentPool(
-        tiny, contexts, (contexts,), tiny.encode([""]), shape, torch.Generator().manual_seed(seed)
-    )
+    made = LatentPool(tiny, contexts, (contexts,), tiny.encode([""]), shape, torch.Generator().manual_seed(seed))
     made.fill(None)
     return made
 
@@ -122,7 +120,11 @@ def test_a_pictures_noise_is_its_own(tiny):
 
 
 def test_sampling_in_batches_is_sampling_one_by_one(tiny):
-    noise, context, negative = noise_for(tiny.latent_shape, 0, [0, 1]), tiny.encode(("a dog", "a car")), tiny.encode([""])
+    noise, context, negative = (
+        noise_for(tiny.latent_shape, 0, [0, 1]),
+        tiny.encode(("a dog", "a car")),
+        tiny.encode([""]),
+    )
     both = sample(tiny, noise, context, negative, 4, 3.0)
     assert torch.allclose(both[1:], sample(tiny, noise[1:], context[torch.tensor([1])], negative, 4, 3.0), atol=1e-4)
     assert not torch.allclose(both[0], both[1], atol=1e-2)

@@ -101,7 +101,7 @@ def _pocket_tasks(
 def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request) -> engine.Erased:
     chosen = method(args.method)
     given = {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
-    settings = engine.configure(chosen, model.denoiser.family, given)
+    settings = engine.configure(chosen, model.denoiser.family, request, given)
     for target in request.targets:
         log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)
     checkpoint = out / folder.CHECKPOINT

@@ -21,9 +21,10 @@ class Method:
     paper: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def configure(self, family: str, values: Mapping[str, Any]) -> TrainingSettings:
-        """The family's preset overridden by `values`."""
-        return self.settings(**{**self.presets.get(family, {}), **values})
+    def configure(self, family: str, values: Mapping[str, Any], retain: bool = True) -> TrainingSettings:
+        """The family's preset overridden by `values`; without a retain set the preset has no retain loss."""
+        preset = {k: v for k, v in self.presets.get(family, {}).items() if retain or k != "retain_weight"}
+        return self.settings(**{**preset, **values})
 
 
 _POCKET = {

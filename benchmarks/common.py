@@ -1,0 +1,92 @@
+"""What the benchmarks share: rows that are kept as they come, tables, and one erasing with its figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eraser_core.erase import Erased, configure, erase
+from eraser_core.evaluation.pocket import Task
+from eraser_core.files import write_json
+from eraser_core.methods import METHODS
+from eraser_core.models import Model
+
+OUT = Path("out/benchmarks")
+log = logging.getLogger("benchmark")
+Row = dict[str, Any]
+
+
+def start_logging() -> None:
+    """Progress on standard error; the table goes to standard output."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+
+
+class Rows:
+    """The rows of one benchmark in `out/benchmarks/NAME.json`, each written as it comes; a rerun goes on."""
+
+    def __init__(self, name: str, key: Sequence[str], fresh: bool = False):
+        self.path, self._key = OUT / f"{name}.json", tuple(key)
+        self.rows: list[Row] = []
+        if self.path.is_file() and not fresh:
+            self.rows = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def has(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row with the same key is there."""
+        wanted = [row[k] for k in self._key]
+        return any([known[k] for k in self._key] == wanted for known in self.rows)
+
+    def add(self, row: Row) -> None:
+        """Keep a row."""
+        self.rows.append(row)
+        write_json(self.path, self.rows)
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A Markdown table; shares with three places."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def mean(rows: Iterable[Mapping[str, Any]], column: str) -> float | None:
+    """The mean of a column over the rows that have it."""
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> list[Row]:
+    """One row of means for every combination of the `by` columns, in order of appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[b] for b in by), []).append(row)
+    return [
+        dict(zip(by, key, strict=True)) | {"runs": len(group)} | {c: mean(group, c) for c in columns}
+        for key, group in groups.items()
+    ]
+
+
+def run(model: Model, task: Task, method: str, values: Mapping[str, Any], key_seed: int) -> Erased:
+    """One erasing; its progress in a line."""
+    chosen = METHODS[method]
+    settings = configure(chosen, model.denoiser.family, task.request, values)
+    result = erase(model.denoiser, task.request, chosen, settings, key_seed=key_seed)
+    log.info("%s %s -> %s: %.0f s", method, task.concept, task.anchor, result.seconds)
+    return result
+
+
+def timed(what: Callable[[], Any]) -> tuple[Any, float]:
+    """A call's value and its seconds."""
+    began = time.perf_counter()
+    value = what()
+    return value, time.perf_counter() - began

@@ -1,0 +1,96 @@
+"""KPOP over ten objects of the pocket model: does it erase, keep the rest, and come back with its hidden prompt?
+
+    python benchmarks/pocket_objects.py            # all rows
+    python benchmarks/pocket_objects.py --smoke    # the same code on two objects, a few steps and pictures
+
+Ten objects, two run seeds (each with its own random half of the other objects as retain set), with and without a
+retain set. A row a run in out/benchmarks/pocket_objects.json; an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import common
+
+from eraser_core.erase import Erased
+from eraser_core.evaluation.objects import Rate
+from eraser_core.evaluation.pocket import Task, object_task, score, untouched
+from eraser_core.models import Model, open_model
+
+OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
+COLUMNS = (
+    "esr1",
+    "esr1_synonym",
+    "esr1_description",
+    "psr1",
+    "psr1_before",
+    "psr1_retained",
+    "psr1_lookalike",
+    "recovery1",
+    "forged1",
+    "forged_other1",
+    "kept_with_p1",
+    "seconds",
+)
+
+
+def row_of(task: Task, result: Erased, model: Model, other: Erased, before: dict[str, Rate], n: int) -> common.Row:
+    """One row: the task's figures under the benchmark's names."""
+    edit = result.erasure.as_edit()
+    figures = score(model.examiner, task, edit, result.prompts[0], other.prompts[0], before)
+    kept = {c: figures.get(c) for c in (*COLUMNS, "esr1_before", "psr1_retained_before", "esr5", "psr5")}
+    named = {
+        "concept": task.concept,
+        "anchor": task.anchor,
+        "retain_set": bool(task.retained),
+        "seed": task.request.seed,
+    }
+    return {**named, "n": n, **kept, "seconds": round(result.seconds, 1), "weights": model.denoiser.base_hash[:16]}
+
+
+def group(model: Model, rows: common.Rows, objects: tuple[str, ...], seed: int, retain: bool, args: Any) -> None:
+    """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
+    if model.concepts is None or all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
+        return
+    quick = {"iterations": args.iterations} if args.iterations else {}
+    kept = None if retain else ()
+    tasks = [object_task(model.concepts, model.denoiser, o, retain=kept, seed=seed, n=args.images) for o in objects]
+    results = [common.run(model, task, "kpop", quick, key_seed=seed) for task in tasks]
+    for i, task in enumerate(tasks):
+        if rows.has({"concept": task.concept, "retain_set": retain, "seed": seed}):
+            continue
+        before = untouched(model.examiner, task)
+        rows.add(row_of(task, results[i], model, results[(i + 1) % len(results)], before, args.images))
+        common.log.info("%s", rows.rows[-1])
+
+
+def main() -> int:
+    """Run what is missing, print the table and the means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
+    parser.add_argument("--images", type=int, default=40, help="pictures a scored column")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
+    parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")
+    args = parser.parse_args()
+    common.start_logging()
+    args.iterations, objects = None, OBJECTS
+    if args.smoke:
+        args.iterations, args.images, args.seeds, args.name, objects = 2, 4, [0], "pocket_objects_smoke", OBJECTS[:2]
+    model = open_model("pocket")
+    rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
+    for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
+        for seed in args.seeds:
+            group(model, rows, objects, seed, retain, args)
+    sys.stdout.write(common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS)))
+    sys.stdout.write(
+        "\nmeans\n\n" + common.table(common.means(rows.rows, ["retain_set"], COLUMNS), ("retain_set", "runs", *COLUMNS))
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
