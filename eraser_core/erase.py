@@ -12,12 +12,12 @@ import torch
 from pydantic import ValidationError
 
 from .denoiser import Denoiser, Rows
-from .erasure import Erasure, as_facts
+from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
 from .methods import Method
 from .request import Request
-from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
+from .training import Learner, OnStep, read_checkpoint, train
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Erased:
     rows: Rows
 
 
-def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> TrainingSettings:
+def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> Any:
     """A method's settings for a request on a family of models; RequestError names each wrong value in words."""
     try:
         return method.configure(family, values, bool(request.retain))
@@ -45,7 +45,7 @@ def erase(
     denoiser: Denoiser,
     request: Request,
     method: Method,
-    settings: TrainingSettings,
+    settings: Any,
     *,
     key_seed: int | None = None,
     on_step: OnStep | None = None,
@@ -56,11 +56,20 @@ def erase(
 
     `key_seed` is where the hidden prompt's search starts; None takes the operating system's entropy, and then the same
     request gives another prompt each time. `on_step` reports and may raise to stop. `checkpoint` is a file that an
-    interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it.
+    interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it. The
+    closed forms need none of the three.
     """
-    learner = method.learner(denoiser, request, settings, key_seed)
-    learner.begin()
-    return _run(learner, method, (), on_step, checkpoint, dtype)
+    if method.learner is not None:
+        learner = method.learner(denoiser, request, settings, key_seed)
+        learner.begin()
+        return _train(learner, method, (), on_step, checkpoint, dtype)
+    if method.solve is None:
+        raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")
+    began = time.monotonic()
+    entries = method.solve(denoiser, request, settings)
+    facts = _facts(denoiser, request, method, settings.model_dump(by_alias=True), dtype)
+    erasure = _erasure(denoiser, request, method, entries, facts).to(dtype)
+    return Erased(erasure, (), None, (), time.monotonic() - began, denoiser.rows)
 
 
 def resume(
@@ -71,14 +80,15 @@ def resume(
     if facts["base_hash"] != denoiser.base_hash:
         raise RequestError(f"{checkpoint} was begun on another model ({facts['family']}): give that one")
     method = methods[facts["method"]]
-    learner = method.learner(
-        denoiser, Request.from_facts(facts["request"]), method.settings(**facts["settings"]), facts["key_seed"]
-    )
+    if method.learner is None:
+        raise RequestError(f"the method {method.name!r} has nothing to resume")
+    settings: Any = method.settings(**facts["settings"])
+    learner = method.learner(denoiser, Request.from_facts(facts["request"]), settings, facts["key_seed"])
     learner.load_state(state)
-    return _run(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]))
+    return _train(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]))
 
 
-def _run(
+def _train(
     learner: Learner,
     method: Method,
     done: Sequence[Mapping[str, float]],
@@ -87,8 +97,19 @@ def _run(
     dtype: torch.dtype,
 ) -> Erased:
     began = time.monotonic()
-    denoiser, request, settings = learner.denoiser, learner.request, learner.settings.model_dump(by_alias=True)
-    facts = {
+    denoiser, request = learner.denoiser, learner.request
+    facts = _facts(denoiser, request, method, learner.settings.model_dump(by_alias=True), dtype)
+    losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
+    erasure = _erasure(denoiser, request, method, learner.edit.entries(), facts).to(dtype)
+    prompts, seconds = tuple(learner.prompts()), time.monotonic() - began
+    return Erased(erasure, prompts, learner.key_seed, tuple(losses), seconds, denoiser.rows)
+
+
+def _facts(
+    denoiser: Denoiser, request: Request, method: Method, settings: Mapping[str, Any], dtype: torch.dtype
+) -> dict[str, Any]:
+    """What a run was asked for, as JSON values."""
+    return {
         "method": method.name,
         "request": request.facts(),
         "settings": settings,
@@ -96,8 +117,13 @@ def _run(
         "base_hash": denoiser.base_hash,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
-    named = {
+
+
+def _erasure(
+    denoiser: Denoiser, request: Request, method: Method, entries: Mapping[str, Entry], facts: Mapping[str, Any]
+) -> Erasure:
+    """The entries as an erasure whose metadata says how they came about."""
+    said = {
         "modelspec.title": "erased: " + ", ".join(t.concept for t in request.targets),
         "modelspec.prediction_type": "v" if denoiser.schedule.prediction == "v_prediction" else "epsilon",
         **as_facts(
@@ -107,16 +133,12 @@ def _run(
                 "targets": [t.concept for t in request.targets],
                 "anchor": [t.anchor for t in request.targets],
                 "retain": list(request.retain),
-                "request": request.facts(),
-                "settings": settings,
+                "request": facts["request"],
+                "settings": facts["settings"],
                 "seed": request.seed,
             }
         ),
     }
     names = denoiser.file_names()
-    entries = learner.edit.entries()
     modules = dict.fromkeys(key.rpartition(".")[0] for key in entries)
-    erasure = Erasure(entries, {m: names[m] for m in modules}, denoiser.family, denoiser.base_hash, named).to(dtype)
-    return Erased(
-        erasure, tuple(learner.prompts()), learner.key_seed, tuple(losses), time.monotonic() - began, denoiser.rows
-    )
+    return Erasure(entries, {m: names[m] for m in modules}, denoiser.family, denoiser.base_hash, said)

@@ -63,6 +63,7 @@ class Step:
     learner: Learner
 
 
+Part = LatentPool | torch.optim.Optimizer | list[Tensor]
 OnStep = Callable[[Step], None]
 
 
@@ -158,7 +159,7 @@ class Learner:
         """The hidden prompts as they stand, one a target, where the method learns any."""
         return []
 
-    def parts(self) -> dict[str, LatentPool | torch.optim.Optimizer | list[Tensor]]:
+    def parts(self) -> dict[str, Part]:
         """What a checkpoint must hold besides the generator."""
         return {"edit": self.edit.parameters(), "optimizer": self.optimizer, **self.pools}
 
@@ -177,7 +178,7 @@ class Learner:
             _load_part(part, own)
 
 
-def _part_state(part: LatentPool | torch.optim.Optimizer | list[Tensor]) -> dict[str, Tensor]:
+def _part_state(part: Part) -> dict[str, Tensor]:
     if isinstance(part, LatentPool):
         return part.state()
     if isinstance(part, list):
@@ -186,7 +187,7 @@ def _part_state(part: LatentPool | torch.optim.Optimizer | list[Tensor]) -> dict
     return {f"{i}.{key}": value for i, values in moments.items() for key, value in values.items() if value is not None}
 
 
-def _load_part(part: LatentPool | torch.optim.Optimizer | list[Tensor], state: dict[str, Tensor]) -> None:
+def _load_part(part: Part, state: dict[str, Tensor]) -> None:
     if isinstance(part, LatentPool):
         part.load_state(state)
     elif isinstance(part, list):

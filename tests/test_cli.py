@@ -43,7 +43,12 @@ def test_erase_writes_its_four_files(erased):
 
 
 def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path):
-    files = ["--erasure", str(erased / "erasure.safetensors"), "--hidden-prompt", str(erased / "hidden_prompt.safetensors")]
+    files = [
+        "--erasure",
+        str(erased / "erasure.safetensors"),
+        "--hidden-prompt",
+        str(erased / "hidden_prompt.safetensors"),
+    ]
     draw = ["generate", "--model", "pocket", "--prompt", "a church", "--n", "2", "--steps", "3", "--out"]
     assert main([*draw, str(tmp_path / "plain.png")]) == 0
     assert main([*draw, str(tmp_path / "erased.png"), *files[:2], "--strength", "20"]) == 0

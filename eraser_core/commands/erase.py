@@ -105,6 +105,8 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request) 
     for target in request.targets:
         log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)
     checkpoint = out / folder.CHECKPOINT
+    if chosen.learner is None:
+        return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
     with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
 
         def report(step: Step) -> None:

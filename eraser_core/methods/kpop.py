@@ -20,9 +20,8 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser
 from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
-from ..latents import LatentPool
 from ..request import Request
-from ..training import Learner, TrainingSettings, optimizer
+from ..training import Learner, Part, TrainingSettings, optimizer
 
 
 class NaiveSettings(TrainingSettings):
@@ -76,7 +75,7 @@ class KPOP(Learner):
         self.p_optimizer = optimizer(settings.optimizer, [self.p], settings.eta_p)
         self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased)
 
-    def parts(self) -> dict[str, LatentPool | torch.optim.Optimizer | list[Tensor]]:
+    def parts(self) -> dict[str, Part]:
         return super().parts() | {"p": [self.p], "p_optimizer": self.p_optimizer}
 
     def with_p(self, context: Context, p: Tensor) -> Context:

@@ -1,0 +1,70 @@
+"""CA: Ablating Concepts in Text-to-Image Diffusion Models (Kumari et al., arXiv 2303.13516), the model-based variant.
+
+    || eps_theta'(z_t, c) - sg[ eps_theta'(z_t, c_anchor) ] ||^2
+
+sg is stop-gradient: the anchor's prediction comes from the network that is being tuned, so it cannot be computed once.
+z_t are noised pictures of the anchor that the model itself generated.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..request import Request
+from ..sampling import sample
+from ..training import Learner, Part, TrainingSettings
+
+GENERATE_BATCH = 16
+
+
+class CASettings(TrainingSettings):
+    """The authors' defaults: 100 iterations of 4 at 2e-6 times the batch, 200 generated anchor pictures."""
+
+    iterations: int = Field(100, ge=1, description="training steps")
+    batch: int = Field(4, ge=1, description="z_t a step")
+    eta: float = Field(8e-6, gt=0, description="learning rate of the network (the authors': 2e-6 times the batch)")
+    anchor_images: int = Field(200, ge=1, description="pictures of the anchor that are generated first")
+    anchor_guidance: float = Field(6.0, ge=1, description="guidance scale of those pictures")
+
+
+class CA(Learner):
+    """Match the concept's prediction to the anchor's."""
+
+    def __init__(self, denoiser: Denoiser, request: Request, settings: CASettings, key_seed: int | None = None):
+        self.settings: CASettings = settings
+        super().__init__(denoiser, request, settings)
+        self.z_0 = torch.zeros(settings.anchor_images, *denoiser.latent_shape, device=denoiser.device)
+
+    def parts(self) -> dict[str, Part]:
+        return super().parts() | {"z_0": [self.z_0]}
+
+    def begin(self) -> None:
+        """Generate the anchor's pictures: row i is of pair i modulo the pairs."""
+        super().begin()
+        s, rows = self.settings, torch.arange(len(self.z_0), device=self.denoiser.device)
+        for part in rows.split(GENERATE_BATCH):
+            noise = torch.randn(len(part), *self.denoiser.latent_shape, generator=self.generator).to(self.z_0)
+            context = self.neutral[part % len(self.neutral)]
+            self.z_0[part] = sample(self.denoiser, noise, context, self._negative, s.sampler_steps, s.anchor_guidance)
+
+    def noised(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(z_t, t, pair) of a batch of anchor pictures at random timesteps."""
+        b, device = self.settings.batch, self.z_0.device
+        i = torch.randint(len(self.z_0), (b,), generator=self.generator).to(device)
+        t = torch.randint(len(self.denoiser.schedule.alphas_cumprod), (b,), generator=self.generator).to(device)
+        eps = torch.randn(b, *self.denoiser.latent_shape, generator=self.generator).to(device)
+        a, sigma = self.denoiser.schedule.signal_and_noise(t)
+        return a * self.z_0[i] + sigma * eps, t, i % len(self.neutral)
+
+    def step(self, step: int) -> dict[str, float]:
+        z_t, t, pair = self.noised()
+        with torch.no_grad():
+            anchor = self.predict(z_t, t, self.neutral[pair])
+        student, losses = self.predict_and_retain(z_t, t, self.erased[pair], step)
+        losses["erase"] = F.mse_loss(student, anchor)
+        self.descend(losses, {})
+        return {name: float(loss.detach()) for name, loss in losses.items()}

@@ -1,0 +1,58 @@
+"""Double Projections (DP, arXiv 2604.10032): the closed form whose kept concepts are a hard constraint.
+
+    W' = W + W (c* - c) x^T U2^T / |x|^2,    x = U2^T c
+
+with U2 an orthonormal basis of the left null space of the kept concepts' tokens: for a kept c_p, U2^T c_p = 0 and
+W' c_p = W c_p exactly; and W' c = W c*. c* is the anchor's token or, for an empty anchor, c projected on the span of
+the kept concepts. UCE is the soft case. With several tokens to erase, `directions` of them are taken: the principal
+ones of X = U2^T C. With many kept concepts the null space empties, so the kept tokens' span is cut to `kept_energy`.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..erasure import Entry
+from ..errors import RequestError
+from ..request import Request
+from ..text_space import ClosedFormSettings, TextSpace, entries, gather
+
+
+class DoubleProjectionSettings(ClosedFormSettings):
+    """One direction a concept by default: in a prototype rank 1 erased completely and cost the kept concepts nothing."""
+
+    directions: int = Field(1, ge=1, description="directions erased, for each concept")
+    kept_energy: float = Field(0.9999, gt=0, le=1, description="share of the kept tokens' energy that is held exactly")
+
+
+def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:
+    """(U1, U2): orthonormal bases of the kept tokens' span, cut to its energy, and of what is orthogonal to it."""
+    u, s, _ = torch.linalg.svd(p, full_matrices=True)
+    share = (s**2).cumsum(0) / (s**2).sum() if len(s) else s
+    kept = int((share < kept_energy).sum()) + 1 if len(s) else 0
+    kept = min(kept, int((s > 1e-10 * s[:1].sum()).sum()))
+    if kept == p.shape[0]:
+        raise RequestError("the kept concepts leave no null space: retain fewer, or lower kept_energy")
+    return u[:, :kept], u[:, kept:]
+
+
+def solve(space: TextSpace, anchored: bool, directions: int, kept_energy: float) -> tuple[Tensor, Tensor]:
+    """(L, R), each [d, r] float64, with E = L R^T: L = C* - C and R = U2 X (X^T X)^-1 on the principal directions."""
+    u_1, u_2 = span_and_null(space.p, kept_energy)
+    c_star = space.g if anchored else u_1 @ (u_1.T @ space.c)
+    x = u_2.T @ space.c
+    _, s, vh = torch.linalg.svd(x, full_matrices=False)
+    r = min(directions, len(s))
+    v = vh[:r].T
+    return (c_star - space.c) @ v, u_2 @ (x @ v) / s[:r] ** 2
+
+
+def edit(denoiser: Denoiser, request: Request, settings: DoubleProjectionSettings) -> dict[str, Entry]:
+    """The entries of a Double Projections edit."""
+    space = gather(denoiser, request, "from_last", "all")
+    anchored = all(target.anchor for target in request.targets)
+    r = settings.directions * len(request.targets)
+    return entries(denoiser.weights("xattn-kv"), *solve(space, anchored, r, settings.kept_energy), settings.layers)

@@ -1,0 +1,50 @@
+"""UCE: Unified Concept Editing in Diffusion Models (Gandikota et al., arXiv 2308.14761).
+
+    W' = (l W + s_e sum v* c^T + s_p sum W c_p c_p^T) (l I + s_e sum c c^T + s_p sum c_p c_p^T)^-1,    v* = W g
+
+with c a token to erase, g the token it becomes and c_p a token to preserve. Writing M for the last bracket, the first
+is W (M + s_e sum (g - c) c^T), hence W' = W (I + E) with E = s_e (G - C) C^T M^-1. M holds text embeddings only: it is
+the same for every layer, one Cholesky factorisation serves them all, and E has a rank of at most the erased tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..erasure import Entry
+from ..request import Request
+from ..text_space import ClosedFormSettings, TextSpace, entries, gather
+
+
+class UCESettings(ClosedFormSettings):
+    """`preset` names the two versions of the authors' code; the other values override it.
+
+    current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
+    all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
+    """
+
+    preset: Literal["current", "paper"] = Field("current", description="version of the authors' code")
+    l: float | None = Field(None, gt=0, description="weight of leaving W as it is")
+    s_e: float = Field(1.0, gt=0, description="weight of erasing")
+    s_p: float | None = Field(None, ge=0, description="weight of preserving")
+
+
+def solve(space: TextSpace, l: float, s_e: float, s_p: float) -> tuple[Tensor, Tensor]:
+    """(L, R), each [d, n] float64, with E = L R^T: L = G - C and R = s_e M^-1 C."""
+    c, p = space.c, space.p
+    m = l * torch.eye(c.shape[0], dtype=c.dtype, device=c.device) + s_e * c @ c.T + s_p * p @ p.T
+    return space.g - c, s_e * torch.cholesky_solve(c, torch.linalg.cholesky(m))
+
+
+def edit(denoiser: Denoiser, request: Request, settings: UCESettings) -> dict[str, Entry]:
+    """The entries of a UCE edit."""
+    paper = settings.preset == "paper"
+    space = gather(denoiser, request, "from_last" if paper else "last", "all" if paper else "last")
+    l = settings.l or (0.1 if paper else 0.5)
+    s_p = settings.s_p if settings.s_p is not None else (0.1 if paper else 1.0)
+    return entries(denoiser.weights("xattn-kv"), *solve(space, l, settings.s_e, s_p), settings.layers)

@@ -1,0 +1,91 @@
+"""What closed-form edits are built from: embeddings of single tokens, and the exact low-rank entries they end in.
+
+Every layer's K and V read the same text embeddings, so a closed-form edit W' = W (I + E) has one E for all of them.
+E = L R^T with one column of L and R a direction: W' - W = (W L) R^T, exactly low-rank in every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from .denoiser import Denoiser
+from .erasure import Entry, LowRank
+from .request import Request
+
+Tokens = Literal["last", "from_last", "aligned", "all"]
+NEGLIGIBLE = 1e-10
+
+
+class ClosedFormSettings(BaseModel):
+    """Settings of every method that solves for its edit instead of training it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: Literal["kv", "k", "v"] = Field("kv", description="which of attn2's matrices are edited")
+
+
+@dataclass(frozen=True)
+class TextSpace:
+    """Columns in float64: `c` [d, n] tokens to erase, `g` [d, n] what each becomes, `p` [d, m] tokens to preserve."""
+
+    c: Tensor
+    g: Tensor
+    p: Tensor
+
+
+def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Tokens) -> TextSpace:
+    """The tokens of the request's prompts: of each the last subject token, those from it on, or all of them.
+
+    "aligned" is all of them with what stands before the last subject token becoming itself. "last" needs the prompt up to its subject only (the encoders are causal), so that is all it encodes.
+    """
+    before, after = [], []
+    behind: Tokens = "from_last" if tokens == "aligned" else tokens
+    for target in request.targets:
+        for phrase in (target.concept, *target.synonyms):
+            for template in target.templates:
+                b, a = (_columns(denoiser, template, p, behind) for p in (phrase, target.anchor))
+                n = min(b.shape[1], a.shape[1])
+                if tokens == "aligned":
+                    ahead = _columns(denoiser, template, phrase, "all")[:, : -b.shape[1]]
+                    before.append(ahead)
+                    after.append(ahead)
+                before.append(b[:, :n])
+                after.append(a[:, :n])
+    kept = [_columns(denoiser, "{}", prompt, preserved) for prompt in request.retain]
+    c = torch.cat(before, 1)
+    return TextSpace(c, torch.cat(after, 1), torch.cat(kept, 1) if kept else c[:, :0])
+
+
+def _columns(denoiser: Denoiser, template: str, phrase: str, tokens: Tokens) -> Tensor:
+    head = template.partition("{}")[0] + phrase if phrase else ""
+    last = denoiser.token_count(head) - 1
+    if tokens == "last":
+        return denoiser.encode([head]).tokens[0, last : last + 1].T.double()
+    whole = denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens[0]
+    return whole[0 if tokens == "all" else last :].T.double()
+
+
+def compact(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """left right^T from as many columns as its rank, the weight shared evenly by both sides."""
+    q_l, r_l = torch.linalg.qr(left)
+    q_r, r_r = torch.linalg.qr(right)
+    u, s, vh = torch.linalg.svd(r_l @ r_r.T)
+    keep = s > NEGLIGIBLE * s[0]
+    root = s[keep].sqrt()
+    return q_l @ u[:, : len(s)][:, keep] * root, q_r @ vh[: len(s)].T[:, keep] * root
+
+
+def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
+    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix."""
+    left, right = compact(left, right)
+    down = right.T.float().contiguous()
+    wanted = [f".to_{letter}." for letter in layers]
+    return {
+        key: LowRank((w.double() @ left).float(), down) for key, w in weights.items() if any(x in key for x in wanted)
+    }
