@@ -68,7 +68,7 @@ class HostDenoiser:
                 f"the prompt {prompt!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
                 "shorten it"
             )
-        unknown = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
+        unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
         if unknown:
             raise RequestError(
                 f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"

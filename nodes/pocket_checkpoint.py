@@ -66,7 +66,7 @@ def model_class(facts: dict[str, Any]) -> type[comfy.supported_models.SD15]:
             "model_channels": channels,
             "in_channels": unet["in_channels"],
         }
-        unet_extra_config = {
+        unet_extra_config = {  # noqa: RUF012 (the host's own way)
             "num_heads": -1,
             "num_head_channels": channels // (heads if isinstance(heads, int) else heads[0]),
         }

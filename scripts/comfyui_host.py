@@ -119,8 +119,9 @@ def install(python: str = sys.executable) -> None:
     write_hook(site)
 
 
-def write_hook(site: Path = Path(sysconfig.get_path("purelib"))) -> None:
-    """Put the import hook into a site-packages folder, where it does nothing unless torchvision is imported."""
+def write_hook(site: Path | None = None) -> None:
+    """Put the import hook into a site-packages folder (this interpreter's), where it waits for torchvision's import."""
+    site = site or Path(sysconfig.get_path("purelib"))
     (site / "_declare_torchvision_operators.py").write_text(HOOK, encoding="utf-8")
     (site / "declare_torchvision_operators.pth").write_text("import _declare_torchvision_operators\n", encoding="utf-8")
 

@@ -1,0 +1,172 @@
+"""Erasures on a MODEL: load, apply, read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from eraser_core.erasure import Erasure, load_erasure
+from eraser_core.errors import RequestError
+
+from . import folders, host_model, schema
+from .preview import say
+from .schema import node_schema
+
+FROM_SOCKET = "(from the socket)"
+
+
+def erasure_combo(name: str, tooltip: str, also: tuple[str, ...] = ()) -> Any:
+    """A list of LoRA files."""
+    return io.Combo.Input(name, options=[*also, *folders.names(folders.LORAS)], tooltip=tooltip)
+
+
+def load_listed(name: str) -> Erasure:
+    """The erasure of this name in the LoRA list."""
+    return load_erasure(folders.find(folders.LORAS, name))
+
+
+class ApplySanitizedUNet(io.ComfyNode):
+    """Puts an erasure on a MODEL as patches, with a strength; several stack."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "ApplySanitizedUNet",
+            "Apply Sanitized UNet",
+            "Applies an erasure to a model: the concept can no longer be drawn. Several of these nodes stack. Raises an "
+            "error when the erasure was made for another kind of model, instead of doing nothing.",
+            [
+                io.Model.Input("model", tooltip="The model that the erasure was made for. It is not changed."),
+                erasure_combo(
+                    "erasure_name",
+                    "An erasure file from the LoRA folders, or the one from the socket.",
+                    (FROM_SOCKET,),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10,
+                    max=10,
+                    step=0.05,
+                    tooltip="1 is as trained, 0 is not at all. A little more erases harder and costs other concepts.",
+                ),
+                schema.Erasure.Input(
+                    "erasure", optional=True, tooltip="From Train Concept Eraser or Load Erasure; wins over the file."
+                ),
+            ],
+            [io.Model.Output(display_name="MODEL", tooltip="The sanitized model.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, erasure_name: str = FROM_SOCKET, **_: Any) -> str:
+        return folders.file_hash(folders.LORAS, erasure_name)
+
+    @classmethod
+    def validate_inputs(cls, erasure_name: str = "") -> bool | str:
+        return True  # a missing file is explained by execute, with where to put it
+
+    @classmethod
+    def execute(cls, model: Any, erasure_name: str, strength: float, erasure: Erasure | None = None) -> io.NodeOutput:
+        source = "socket"
+        if erasure is None:
+            if erasure_name in ("", FROM_SOCKET):
+                raise RequestError("choose an erasure file, or connect Train Concept Eraser or Load Erasure")
+            erasure, source = load_listed(erasure_name), erasure_name
+        return io.NodeOutput(host_model.apply_erasure(model, erasure, strength, source))
+
+
+class LoadErasure(io.ComfyNode):
+    """An erasure file as a value."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "LoadErasure",
+            "Load Erasure",
+            "Reads an erasure file from the LoRA folders. (A stock LoRA loader applies the same file.)",
+            [erasure_combo("erasure_name", "An erasure file from the LoRA folders.")],
+            [
+                schema.Erasure.Output(
+                    display_name="CONCEPT_ERASURE", tooltip="For Apply Sanitized UNet or Erasure Info."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, erasure_name: str = "", **_: Any) -> str:
+        return folders.file_hash(folders.LORAS, erasure_name)
+
+    @classmethod
+    def validate_inputs(cls, erasure_name: str = "") -> bool | str:
+        return True
+
+    @classmethod
+    def execute(cls, erasure_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_listed(erasure_name))
+
+
+class ErasureInfo(io.ComfyNode):
+    """What an erasure's file says of itself, and which erasures a MODEL carries, in words."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "ErasureInfo",
+            "Erasure Info",
+            "Shows what an erasure erases, how it was made and for which base model, and which erasures a model carries.",
+            [
+                schema.Erasure.Input("erasure", optional=True, tooltip="The erasure to describe."),
+                io.Model.Input("model", optional=True, tooltip="The model whose erasures to list."),
+            ],
+            [io.String.Output(display_name="text", tooltip="For a text or preview node.")],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, erasure: Erasure | None = None, model: Any = None) -> io.NodeOutput:
+        if erasure is None and model is None:
+            raise RequestError("connect an erasure, a model, or both")
+        lines = [] if erasure is None else describe(erasure)
+        if model is not None:
+            lines += describe_model(model, erasure)
+        text = "\n".join(lines)
+        say(text, str(cls.hidden.unique_id or ""))
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+def describe(erasure: Erasure) -> list[str]:
+    """Facts of an erasure, one a line."""
+    facts = erasure.facts
+    targets = json.loads(facts.get("erasure.targets", "[]"))
+    anchors = json.loads(facts.get("erasure.anchor", "[]"))
+    retain = json.loads(facts.get("erasure.retain", "[]"))
+    numbers = sum(tensor.numel() for tensor in erasure.tensors().values())
+    shown = ", ".join(retain[:8]) + (f" and {len(retain) - 8} more" if len(retain) > 8 else "")
+    return [
+        *(
+            f"erased: {t}, drawn instead: {a or '(nothing in particular)'}"
+            for t, a in zip(targets, anchors, strict=False)
+        ),
+        f"retained: {shown or 'nothing was named'}",
+        f"method: {facts.get('erasure.method', '?')} ({facts.get('erasure.paper', '?')})",
+        f"made for: {erasure.family}, base {erasure.base_hash[:12]}",
+        f"size: {len(erasure.entries)} weights, {numbers:,} numbers",
+        f"hash: {erasure.hash()}",
+    ]
+
+
+def describe_model(model: Any, erasure: Erasure | None) -> list[str]:
+    """What a MODEL carries, and whether an erasure was made for its base."""
+    lines = [
+        f"this model carries: {', '.join(json.loads(r.targets))} ({r.method}, strength {r.strength:g}, "
+        f"{Path(r.source).name}, {r.hash[:12]})"
+        for r in host_model.carried(model)
+    ] or ["this model carries no erasure that was applied by Apply Sanitized UNet or Train Concept Eraser"]
+    if erasure is not None:
+        same = host_model.base_hash(host_model.weights(model)) == erasure.base_hash
+        lines.append(f"the erasure was made for {'this very' if same else 'another'} base model")
+    return lines

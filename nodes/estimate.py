@@ -1,0 +1,152 @@
+"""What a training will cost, before it starts: memory and time from tensor sizes, one forward and the free memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+
+from eraser_core.edits import make_edit
+from eraser_core.errors import RequestError
+from eraser_core.training import TrainingSettings
+
+from .host_denoiser import HostDenoiser
+
+GB = 1e9
+RANKS = (16, 4)
+SAFETY = 1.15  # allocators round up and fragment
+BACKWARD = 2.0  # a backward costs about twice its forward
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One choice of settings: rows in a batch, rank (0 is dense), and the side of the latents against what was asked."""
+
+    batch: int
+    rank: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What memory depends on: bytes saved for the backward by one row = linear x + quadratic x^2, x latent pixels."""
+
+    linear: float
+    quadratic: float
+    pixels: int
+    shapes: tuple[tuple[int, ...], ...]
+    itemsize: int
+    graphs: int  # forwards whose graphs are alive at once, in batches
+    moments: int  # of the optimiser
+
+    def bytes(self, plan: Plan) -> float:
+        """Beside the model itself."""
+        x = self.pixels * plan.scale**2
+        rows = (self.linear * x + self.quadratic * x * x) * plan.batch * self.graphs
+        tuned = sum(torch.Size(s).numel() for s in self.shapes)
+        numbers = tuned
+        if plan.rank:
+            numbers = sum(plan.rank * (s[0] + torch.Size(s[1:]).numel()) for s in self.shapes if len(s) > 1)
+        edited = tuned * (4 + self.itemsize) * 2  # W' in float32 and as computed with, in two graphs
+        return SAFETY * (rows + edited + 4 * numbers * (2 + self.moments))
+
+    def fitting(self, plan: Plan, free: float) -> Plan | None:
+        """The first plan that fits, giving up batch, then rank, then size."""
+        ranks = [plan.rank, *(r for r in RANKS if not plan.rank or r < plan.rank)]
+        for scale, rank, batch in product((1.0, 0.75, 0.5), ranks, dict.fromkeys((plan.batch, 1))):
+            other = Plan(batch, rank, scale)
+            if self.bytes(other) <= free:
+                return other
+        return None
+
+
+def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
+    """Two small forwards with gradient, at 8 and 16 latent pixels a side."""
+    weights = denoiser.weights(settings.tune)
+    edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
+    saved = []
+    for side in (8, 16):
+        z = torch.zeros((1, denoiser.latent_shape[0], side, side), device=denoiser.device)
+        with _saved_bytes(denoiser) as count:
+            denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
+        saved.append(count[0])
+    small, large = saved
+    quadratic = max(0.0, (large / 256 - small / 64) / (256 - 64))
+    linear = small / 64 - 64 * quadratic
+    return Costs(
+        linear,
+        quadratic,
+        denoiser.latent_shape[1] * denoiser.latent_shape[2],
+        () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
+        next(iter(weights.values())).element_size(),
+        graphs=2 + (settings.retain_weight > 0),
+        moments=2 if settings.optimizer == "adam" else 0,
+    )
+
+
+@contextmanager
+def _saved_bytes(denoiser: HostDenoiser) -> Iterator[list[float]]:
+    """Counts what autograd keeps for the backward, without the model's own parameters."""
+    seen = {p.untyped_storage().data_ptr() for p in denoiser.load().values()}
+    count = [0.0]
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            count[0] += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield count
+
+
+def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int) -> float:
+    """A rough time for the whole run, from one row at full size.
+
+    `forwards_a_step` is how many batches with gradient the method runs in a step, without the retain set's.
+    """
+    context = denoiser.encode([""])
+    z = torch.zeros((1, *denoiser.latent_shape), device=denoiser.device)
+    t = torch.zeros(1, dtype=torch.long, device=denoiser.device)
+    spent = float("inf")
+    for _ in range(2):
+        begin = time.perf_counter()
+        with torch.no_grad():
+            float(denoiser.predict(z, t, context).flatten()[0])  # waits for the device
+        spent = min(spent, time.perf_counter() - begin)
+    s, pools = settings, 1 + (settings.retain_weight > 0)
+    guided = 2 if s.guidance > 1 else 1
+    if s.latents == "pool":
+        filled = -(-s.pool_size // s.per_trajectory) * s.sampler_steps * guided + 2 * s.pool_size
+        refreshed = s.iterations // s.refresh_every / 16 if s.refresh_every else 0
+        plain = filled * (1 + refreshed) * pools
+    else:
+        plain = s.iterations * s.batch * (s.sampler_steps / 2 * guided + 2) * pools
+    with_gradient = s.iterations * s.batch * (forwards_a_step + pools - 1)
+    return spent * (plain + (1 + BACKWARD) * with_gradient)
+
+
+def check(costs: Costs, denoiser: HostDenoiser, settings: TrainingSettings, free: float) -> float:
+    """Bytes that the run needs beside the model; RequestError with settings that fit when there are not as many."""
+    plan = Plan(settings.batch, settings.rank)
+    need = costs.bytes(plan)
+    if need <= free:
+        return need
+    other = costs.fitting(plan, free)
+    said = f"this training needs about {need / GB:.1f} GB beside the model, {free / GB:.1f} GB are free"
+    if other is None:
+        raise RequestError(f"{said}: even small settings do not fit; close other programs, or choose tune = text")
+    height, width = (8 * max(8, round(side * other.scale / 8) * 8) for side in denoiser.latent_shape[1:])
+    rank = f"rank {other.rank}, " if other.rank != plan.rank else ""
+    raise RequestError(f"{said}: it fits with {rank}batch {other.batch}, width {width}, height {height}")
+
+
+def describe(need: float, free: float, duration: float) -> str:
+    """One line for the node."""
+    unit, value = ("min", duration / 60) if duration >= 90 else ("s", duration)
+    return f"needs about {need / GB:.2f} of {free / GB:.1f} GB and {value:.0f} {unit}"

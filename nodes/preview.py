@@ -1,0 +1,85 @@
+"""Pictures of the concept fading while it is erased, and the words under the node."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.utils
+import numpy as np
+import torch
+from PIL import Image
+from server import PromptServer
+
+from eraser_core.denoiser import Edit
+from eraser_core.request import Request
+from eraser_core.sampling import noise_for, sample
+from eraser_core.training import Step
+
+from .host_denoiser import HostDenoiser
+
+log = logging.getLogger(__name__)
+PICTURES = 4
+STEPS = 8
+PREVIEWS = 8  # in a run
+WIDEST = 512
+
+
+def say(text: str, node_id: str) -> None:
+    """Words under the node, and in the log."""
+    log.info("%s", text)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id:
+        server.send_progress_text(text, node_id)
+
+
+class Preview:
+    """Above the untouched model's pictures of the erased concepts, below the present ones, from the same noise."""
+
+    def __init__(self, denoiser: HostDenoiser, request: Request, vae: Any, guidance: float):
+        self._denoiser, self._vae, self._guidance = denoiser, vae, guidance
+        prompts = [target.pairs()[0][0] for target in request.targets]
+        prompts = (prompts * PICTURES)[: max(2, min(PICTURES, len(prompts)))]
+        self._contexts, self._negative = denoiser.encode(prompts), denoiser.encode([""])
+        self._noise = noise_for(denoiser.latent_shape, 0, range(len(prompts))).to(denoiser.device)
+        self._before: np.ndarray | None = None
+
+    def picture(self, edit: Edit) -> Image.Image:
+        """[2 rows of pictures]."""
+        if self._before is None:
+            self._before = self._row(None)
+        grid = np.concatenate([self._before, self._row(edit)])
+        image = Image.fromarray(grid)
+        image.thumbnail((WIDEST, WIDEST))
+        return image
+
+    @torch.no_grad()
+    def _row(self, edit: Edit | None) -> np.ndarray:
+        """[h, b * w, 3] uint8."""
+        latents = sample(self._denoiser, self._noise, self._contexts, self._negative, STEPS, self._guidance, edit)
+        images = self._vae.decode(self._denoiser.latents_for_vae(latents))
+        self._denoiser.release()  # the host may have moved the UNet out for the VAE
+        strip = torch.cat(list(images), 1).clamp(0, 1)
+        return (strip.float().cpu().numpy() * 255).round().astype(np.uint8)
+
+
+class Report:
+    """The training's `on_step`: progress bar, preview, and the host's question whether the user has cancelled."""
+
+    def __init__(self, total: int, preview: Preview | None, node_id: str):
+        self._bar = comfy.utils.ProgressBar(total)
+        self._total, self._preview, self._node_id = total, preview, node_id
+
+    def __call__(self, step: Step) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        shown = None
+        if self._preview is not None and self._due(step.step):
+            shown = ("JPEG", self._preview.picture(step.learner.edit), WIDEST)
+        self._bar.update_absolute(step.step, self._total, shown)
+        if self._due(step.step):
+            losses = ", ".join(f"{name} {loss:.4f}" for name, loss in step.losses.items())
+            say(f"step {step.step} of {self._total}: {losses}", self._node_id)
+
+    def _due(self, step: int) -> bool:
+        every = max(1, self._total // PREVIEWS)
+        return step % every == 0 or step == self._total

@@ -1,0 +1,96 @@
+"""The words that a user types into *Train Concept Eraser* as the engine's request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eraser_core.anchors import nearest
+from eraser_core.denoiser import Denoiser
+from eraser_core.errors import RequestError
+from eraser_core.request import Request, Target
+
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
+POCKET_FAMILY = "pocket"
+
+
+@dataclass(frozen=True)
+class Words:
+    """One text box each: concepts (one a line, synonyms after a bar), anchors (in the same order), retained concepts."""
+
+    concepts: str
+    anchor: str
+    retain: str
+
+    def wanted(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(concept, synonyms) of each line; RequestError when there is none."""
+        found = []
+        for line in _lines(self.concepts):
+            name, *synonyms = [part.strip() for part in line.split("|")]
+            found.append((name, tuple(s for s in synonyms if s)))
+        if not found:
+            raise RequestError(
+                "the box 'concepts' is empty: type what should vanish, one concept a line, such as church"
+            )
+        return found
+
+    def anchors(self) -> list[str | None]:
+        """One a concept; None is to be chosen. RequestError when there are more anchors than concepts."""
+        given, count = _lines(self.anchor), len(self.wanted())
+        if len(given) > count:
+            raise RequestError(
+                f"the box 'anchor' has {len(given)} lines for {count} concept(s): one line each at most, in their order"
+            )
+        return [*given, *[None] * (count - len(given))]
+
+    def kept(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_lines(self.retain)))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
+    """The request. An empty anchor is chosen: the nearest retained concept, or the neutral prompt where none is retained.
+
+    On the pocket model, names are checked, templates are its own captions' and an empty retain box keeps half of what it
+    draws: the request that the command line builds.
+    """
+    if denoiser.family == POCKET_FAMILY:
+        return _pocket(words, denoiser, seed)
+    targets = []
+    for (name, synonyms), anchor in zip(words.wanted(), words.anchors(), strict=True):
+        if anchor is None:
+            anchor = nearest(denoiser, name, words.kept()) if words.kept() else ""
+        targets.append(Target(name, anchor, synonyms, TEMPLATES))
+    return Request(tuple(targets), words.kept(), seed)
+
+
+def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
+    from eraser_core.evaluation.pocket import object_task, style_task
+    from eraser_core.pocket.concepts import load_concepts
+
+    concepts, wanted = load_concepts(), words.wanted()
+    retain: Sequence[str] | None = words.kept() or None
+    tasks = []
+    for (name, synonyms), anchor in zip(wanted, words.anchors(), strict=True):
+        if name in concepts.styles:
+            tasks.append(style_task(concepts, denoiser, name, anchor=anchor, retain=retain, seed=seed, n=1))
+            continue
+        others = [other for other, _ in wanted if other != name and other not in concepts.styles]
+        tasks.append(
+            object_task(
+                concepts,
+                denoiser,
+                name,
+                anchor=anchor,
+                retain=retain,
+                synonyms=synonyms,
+                erased_too=others,
+                seed=seed,
+                n=1,
+            )
+        )
+    kept = dict.fromkeys(prompt for task in tasks for prompt in task.request.retain)
+    return Request(tuple(task.request.targets[0] for task in tasks), tuple(kept), seed)
