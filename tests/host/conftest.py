@@ -58,6 +58,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
         comfy.options.enable_args_parsing()
         import comfy.cli_args
+        import utils.extra_config  # noqa: F401 (first, as in main.py: nodes.py puts comfy/ and its utils.py in front)
     finally:
         sys.argv = argv
     import nodes
