@@ -1,0 +1,157 @@
+"""What erasing costs on Stable Diffusion 1.5's true architecture with random weights.
+
+    python benchmarks/cost.py               # closed forms and one step of each gradient method, 64x64 latents
+    python benchmarks/cost.py --latent 16   # smaller pictures
+    python benchmarks/cost.py --only closed
+    python benchmarks/cost.py --smoke
+
+Closed forms: 1, 10 and 100 concepts with 0, 100 and 1000 preserved, ours (one Cholesky factorisation for all layers,
+low-rank entries) beside a naive one (a dense inverse and a dense matrix in every layer), in the same run; text encoding
+is left out. Gradient methods: seconds, forward rows and peak memory an iteration, from a pool and denoised anew; the
+pool's own rows are spread over the run's iterations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import common
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor
+
+from eraser_core.backends.diffusers import DiffusersDenoiser
+from eraser_core.denoiser import Context, NoiseSchedule
+from eraser_core.files import peak_memory
+from eraser_core.methods import METHODS, uce
+from eraser_core.request import Request, Target
+from eraser_core.text_space import TextSpace, entries
+
+D = 768
+# (layers, output width) of SD1.5's attn2: K and V of 16 blocks, 19.2 M weights in all.
+SHAPES = ((5, 320), (5, 640), (6, 1280))
+COLUMNS = ("method", "concepts", "preserved", "seconds", "rows_nograd", "rows_grad", "peak_bytes", "note")
+
+
+class RandomText:
+    """Contexts of SD1.5's shape without a text encoder: the same prompt, the same noise."""
+
+    tokens_per_chunk = 77
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        seeds = [sum(p.encode()) for p in prompts]
+        rows = [torch.randn(77, D, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return Context(torch.stack(rows))
+
+    def token_count(self, prompt: str) -> int:
+        return 1 + len(prompt.split())
+
+
+def weights() -> dict[str, Tensor]:
+    """SD1.5's K and V matrices, random."""
+    generator, found = torch.Generator().manual_seed(0), {}
+    for layers, width in SHAPES:
+        for i in range(layers):
+            for letter in "kv":
+                found[f"{width}.{i}.to_{letter}.weight"] = torch.randn(width, D, generator=generator) * 0.04
+    return found
+
+
+def naive(w: Mapping[str, Tensor], space: TextSpace, l: float, s_e: float, s_p: float) -> dict[str, Tensor]:
+    """The formula as it stands, in every layer by itself: a dense right side and one inverse each, float32."""
+    c, g, p = (x.float() for x in (space.c, space.g, space.p))
+    found = {}
+    for key, matrix in w.items():
+        left, right = l * matrix, l * torch.eye(D)
+        for columns, values, scale in ((c, matrix @ g, s_e), (p, matrix @ p, s_p)):
+            for i in range(columns.shape[1]):
+                left = left + scale * torch.outer(values[:, i], columns[:, i])
+                right = right + scale * torch.outer(columns[:, i], columns[:, i])
+        found[key] = left @ torch.linalg.inv(right)
+    return found
+
+
+def closed(rows: common.Rows, sizes: Sequence[tuple[int, int]]) -> None:
+    """UCE, ours and naive, and how far apart the two results are."""
+    w = weights()
+    for concepts, preserved in sizes:
+        generator = torch.Generator().manual_seed(concepts)
+        c, g, p = (torch.randn(D, n, generator=generator).double() for n in (concepts, concepts, preserved))
+        space = TextSpace(c, g, p)
+
+        def ours(space: TextSpace = space) -> Any:
+            return entries(w, *uce.solve(space, 0.5, 1.0, 1.0), "kv")
+
+        ours()
+        found, seconds = common.timed(ours)
+        dense, slow = common.timed(lambda space=space: naive(w, space, 0.5, 1.0, 1.0))
+        off = max(float((w[k] + found[k].delta() - dense[k]).norm() / dense[k].norm()) for k in w)
+        for name, took, note in (
+            ("uce", seconds, f"{slow / seconds:.0f}x"),
+            ("uce, naive", slow, f"differs {off:.1e}"),
+        ):
+            rows.add(_row(name, concepts, preserved, took, 0, 0, note))
+
+
+def _row(
+    method: str, concepts: int, preserved: int, seconds: float, no_grad: float, grad: float, note: str
+) -> common.Row:
+    numbers = {"seconds": round(seconds, 4), "rows_nograd": no_grad, "rows_grad": grad, "peak_bytes": peak_memory()}
+    return {"method": method, "concepts": concepts, "preserved": preserved, **numbers, "note": note}
+
+
+def sd15(latent: int, tiny: bool) -> DiffusersDenoiser:
+    """SD1.5's UNet with random weights; `tiny` has a tenth of its width, for the smoke test."""
+    widths = (32, 64, 64, 64) if tiny else (320, 640, 1280, 1280)
+    unet = UNet2DConditionModel(
+        sample_size=latent, cross_attention_dim=D, attention_head_dim=8, block_out_channels=widths
+    )
+    vae = AutoencoderTiny(encoder_block_out_channels=[8] * 4, decoder_block_out_channels=[8] * 4)
+    return DiffusersDenoiser("sd1", unet, RandomText(), vae, NoiseSchedule.scaled_linear(), 1.0)
+
+
+def gradient(rows: common.Rows, latent: int, iterations: int, tiny: bool) -> None:
+    """One iteration of every gradient method, from a pool and anew."""
+    denoiser = sd15(latent, tiny)
+    request = Request((Target("a church", "a castle"),))
+    for name, method in METHODS.items():
+        if method.learner is None:
+            continue
+        for latents in ("pool",) if name == "ca" else ("pool", "fresh"):
+            small = {"pool_size": 4, "per_trajectory": 4, "sampler_steps": 50 if not tiny else 4}
+            extra = {"anchor_images": 1} if name == "ca" else {}
+            settings: Any = method.settings(latents=latents, **small, **extra)
+            learner = method.learner(denoiser, request, settings, 0)
+            learner.begin()
+            grad, no_grad, began = denoiser.rows.grad, denoiser.rows.no_grad, time.perf_counter()
+            for step in range(1, iterations + 1):
+                learner.step(step)
+            seconds = (time.perf_counter() - began) / iterations
+            spent = (denoiser.rows.no_grad - no_grad) / iterations, (denoiser.rows.grad - grad) / iterations
+            rows.add(_row(name, 1, 0, seconds, *spent, f"{latents}, {latent}x{latent} latents, an iteration"))
+
+
+def main() -> int:
+    """Run, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("closed", "gradient"))
+    parser.add_argument("--latent", type=int, default=64)
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="a narrow network, few concepts")
+    args = parser.parse_args()
+    common.start_logging()
+    rows = common.Rows("cost_smoke" if args.smoke else "cost", ("method", "note"), fresh=True)
+    if args.only != "gradient":
+        closed(rows, [(1, 0)] if args.smoke else [(1, 0), (10, 100), (100, 1000)])
+    if args.only != "closed":
+        gradient(rows, 8 if args.smoke else args.latent, args.iterations, args.smoke)
+    sys.stdout.write(common.table(rows.rows, COLUMNS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

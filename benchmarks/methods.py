@@ -1,0 +1,152 @@
+"""Every system in the slides, side by side, on the pocket model.
+
+    python benchmarks/methods.py            # all systems, five objects and two styles, two seeds, with and without a
+                                            # retain set; hours: see docs/results/methods.md
+    python benchmarks/methods.py --smoke
+
+Runs are kept one by one in out/benchmarks/methods_runs.json (an interrupted benchmark goes on); the table of means and
+spreads over the runs goes to out/benchmarks/methods.json, methods.csv and methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import common
+
+from eraser_core.erasure import FrozenEdit
+from eraser_core.evaluation.pocket import Task, object_task, score, style_task, untouched
+from eraser_core.files import write_bytes, write_json
+from eraser_core.models import Model, open_model
+
+OBJECTS = ("church", "guitar", "truck", "dog", "camera")
+STYLES = ("ink", "pixel")
+FIGURES = (
+    "esr1",
+    "esr5",
+    "psr1",
+    "psr5",
+    "esr1_synonym",
+    "psr1_lookalike",
+    "psr1_retained",
+    "recovery1",
+    "forged1",
+    "seconds",
+)
+KEY = ("method", "preset", "retain_set", "task", "concept", "seed")
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the table: a method and its settings."""
+
+    method: str
+    preset: str = "pocket"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+TEXT = {"tune": "text", "rank": 8, "eta": 2e-3}
+SYSTEMS = (
+    System("sd", "untouched"),
+    System("naive"),
+    System("esd"),
+    System("ca"),
+    System("time", "authors"),
+    System("uce", "current"),
+    System("uce", "paper", {"preset": "paper"}),
+    System("dp", "one direction"),
+    System("kpop", "concatenative"),
+    System("kpop", "additive", {"mechanism": "additive"}),
+    System("kpop", "text", TEXT),
+)
+
+
+def task_of(model: Model, name: str, retain: bool, seed: int, n: int) -> Task:
+    """The task of an object or a style by its name."""
+    if model.concepts is None:
+        raise SystemExit("this benchmark needs the pocket model")
+    make = style_task if name in model.concepts.styles else object_task
+    return make(model.concepts, model.denoiser, name, retain=None if retain else (), seed=seed, n=n)
+
+
+def one(model: Model, system: System, task: Task, seed: int, quick: Mapping[str, Any]) -> common.Row:
+    """One run's figures."""
+    before = untouched(model.examiner, task)
+    if system.method == "sd":
+        figures, seconds = score(model.examiner, task, FrozenEdit({}), None, None, before), 0.0
+    else:
+        values = {**system.values, **(quick if system.method in ("kpop", "naive", "esd", "ca") else {})}
+        result = common.run(model, task, system.method, values, key_seed=seed)
+        hidden = result.prompts[0] if result.prompts else None
+        figures, seconds = score(model.examiner, task, result.erasure.as_edit(), hidden, None, before), result.seconds
+    return {**{f: figures.get(f) for f in FIGURES}, "psr1_before": figures["psr1_before"], "seconds": round(seconds, 2)}
+
+
+def summarise(runs: list[common.Row]) -> list[common.Row]:
+    """A row a (system, retain set, task): the mean over runs and the spread of the four figures of the slides."""
+    groups: dict[tuple[Any, ...], list[common.Row]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run[k] for k in ("method", "preset", "retain_set", "task")), []).append(run)
+    rows = []
+    for key, group in groups.items():
+        row: common.Row = dict(zip(("method", "preset", "retain_set", "task"), key, strict=True))
+        row |= {f: common.mean(group, f) for f in (*FIGURES, "psr1_before")}
+        for figure in ("esr1", "esr5", "psr1", "psr5"):
+            row[f"{figure}_sd"] = statistics.pstdev(run[figure] for run in group)
+        row |= {"n": group[0]["n"], "runs": len(group), "seeds": sorted({run["seed"] for run in group})}
+        rows.append(row)
+    return rows
+
+
+def write(name: str, rows: list[common.Row]) -> None:
+    """The table as JSON, CSV and Markdown."""
+    write_json(common.OUT / f"{name}.json", rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(common.OUT / f"{name}.csv", text.getvalue().encode("utf-8"))
+    columns = ("method", "preset", "retain_set", "task", *FIGURES, "runs", "n")
+    write_bytes(common.OUT / f"{name}.md", common.table(rows, columns).encode("utf-8"))
+    sys.stdout.write(common.table(rows, columns))
+
+
+def main() -> int:
+    """Run what is missing, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--only", nargs="*", help="methods")
+    parser.add_argument("--smoke", action="store_true", help="three systems, one object, one style, a few steps")
+    args = parser.parse_args()
+    common.start_logging()
+    names, systems, quick, name = (*OBJECTS, *STYLES), SYSTEMS, {}, "methods"
+    if args.smoke:
+        names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
+        args.images, args.seeds, quick, name = 4, [0], {"iterations": 2}, "methods_smoke"
+    model = open_model("pocket")
+    runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
+    for system in systems:
+        if args.only and system.method not in args.only:
+            continue
+        for retain in (True, False):
+            for seed in args.seeds:
+                for concept in names:
+                    task = task_of(model, concept, retain, seed, args.images)
+                    key = {"method": system.method, "preset": system.preset, "retain_set": retain}
+                    key |= {"task": task.kind, "concept": concept, "seed": seed}
+                    if not runs.has(key):
+                        runs.add({**key, "n": args.images, **one(model, system, task, seed, quick)})
+    write(name, summarise(runs.rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
