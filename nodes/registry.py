@@ -5,6 +5,7 @@ from __future__ import annotations
 from .apply import ApplySanitizedUNet, ErasureInfo, LoadErasure
 from .compare import Compare
 from .methods import KPOPSettings
+from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
 from .train import TrainConceptEraser
 
@@ -16,6 +17,7 @@ def all_nodes() -> list[type]:
         KPOPSettings,
         ApplySanitizedUNet,
         HiddenPromptInject,
+        NudeNetScore,
         LoadErasure,
         LoadHiddenPrompt,
         SaveHiddenPrompt,
