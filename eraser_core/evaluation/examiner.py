@@ -49,6 +49,7 @@ class Examiner:
     ):
         self.denoiser, self.judge, self.suite_seed = denoiser, judge, suite_seed
         self._decode, self._guidance, self._steps = decode, guidance, steps
+        self._untouched: dict[Question, int] = {}
 
     def images(
         self,
@@ -80,7 +81,18 @@ class Examiner:
     def ranks(
         self, questions: Sequence[Question], edit: Edit | None = None, hidden: HiddenPrompt | None = None
     ) -> Tensor:
-        """[len(questions)] the judge's rank of each right answer: 0 is its first guess."""
+        """[len(questions)] the judge's rank of each right answer: 0 is its first guess.
+
+        Answers on the untouched model never change, so each is found once.
+        """
+        if edit is not None or hidden is not None:
+            return self._ask(questions, edit, hidden)
+        new = [q for q in questions if q not in self._untouched]
+        if new:
+            self._untouched |= dict(zip(new, self._ask(new, None, None).tolist(), strict=True))
+        return torch.tensor([self._untouched[q] for q in questions], dtype=torch.long)
+
+    def _ask(self, questions: Sequence[Question], edit: Edit | None, hidden: HiddenPrompt | None) -> Tensor:
         images = self.images([q.prompt for q in questions], [q.index for q in questions], edit, hidden)
         return self.rank_images(questions, images)
 

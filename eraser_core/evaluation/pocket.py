@@ -209,8 +209,9 @@ def _style_questions(
 
 
 def untouched(examiner: Examiner, task: Task) -> dict[str, Rate]:
-    """PSR-1 of every sheet on the model as it is; `erased` among them answers "does it know the concept at all?"."""
-    return {name: psr(examiner.ranks(sheet)) for name, sheet in task.sheets.items() if sheet}
+    """PSR-1 on the model as it is; `erased` among the sheets answers "does it know the concept at all?"."""
+    asked = ("erased", "kept", "retained", "look_alike")
+    return {name: psr(examiner.ranks(task.sheets[name])) for name in asked if task.sheets.get(name)}
 
 
 def score(
