@@ -18,6 +18,7 @@ from .host_denoiser import HostDenoiser
 
 GB = 1e9
 RANKS = (16, 4)
+SIDES = (8, 16, 24)  # of latents; every UNet here halves them three times at most
 SAFETY = 1.15  # allocators round up and fragment
 BACKWARD = 2.0  # a backward costs about twice its forward
 
@@ -33,7 +34,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Costs:
-    """What memory depends on: bytes saved for the backward by one row = linear x + quadratic x^2, x latent pixels."""
+    """What memory depends on: bytes saved for the backward by one row = linear x + quadratic x^2, x latent pixels.
+
+    The quadratic part are attention maps, which some hosts' attention keeps and others' does not.
+    """
 
     linear: float
     quadratic: float
@@ -65,24 +69,23 @@ class Costs:
 
 
 def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
-    """Two small forwards with gradient, at 8 and 16 latent pixels a side."""
+    """Three small forwards with gradient: a parabola in the latent pixels, whose constant is the edited weights."""
     weights = denoiser.weights(settings.tune)
     edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
     saved = []
-    for side in (8, 16):
+    for side in SIDES:
         z = torch.zeros((1, denoiser.latent_shape[0], side, side), device=denoiser.device)
         with _saved_bytes(denoiser) as count:
             denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
         saved.append(count[0])
-    small, large = saved
-    quadratic = max(0.0, (large / 256 - small / 64) / (256 - 64))
-    linear = small / 64 - 64 * quadratic
+    powers = torch.tensor([[1.0, x, x * x] for x in (side**2 for side in SIDES)], dtype=torch.float64)
+    _, linear, quadratic = torch.linalg.solve(powers, torch.tensor(saved, dtype=torch.float64)).tolist()
     return Costs(
-        linear,
-        quadratic,
+        max(linear, 0.0),
+        max(quadratic, 0.0),
         denoiser.latent_shape[1] * denoiser.latent_shape[2],
         () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
-        next(iter(weights.values())).element_size(),
+        denoiser.compute_dtype.itemsize,
         graphs=2 + (settings.retain_weight > 0),
         moments=2 if settings.optimizer == "adam" else 0,
     )
@@ -91,7 +94,7 @@ def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
 @contextmanager
 def _saved_bytes(denoiser: HostDenoiser) -> Iterator[list[float]]:
     """Counts what autograd keeps for the backward, without the model's own parameters."""
-    seen = {p.untyped_storage().data_ptr() for p in denoiser.load().values()}
+    seen = {p.untyped_storage().data_ptr() for p in denoiser.frozen()}
     count = [0.0]
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

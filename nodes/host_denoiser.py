@@ -50,10 +50,9 @@ class HostDenoiser:
         self.tokens_per_chunk = len(self._sections("")[0])
         self._texts: dict[str, Context] = {}
         self._patcher = _static_clone(model)
-        dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
-        if dtype is not None:
-            self._patcher.set_model_compute_dtype(dtype)
+        self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
         self._parameters: dict[str, Tensor] = {}
+        self._computed: dict[str, Tensor] = {}
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """Contexts [len(prompts), n, d]; RequestError for a prompt of more than one chunk, or one with unknown words."""
@@ -73,7 +72,7 @@ class HostDenoiser:
             raise RequestError(
                 f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"
             )
-        self._parameters = {}  # the host may move the UNet out for the text encoder
+        self.release()  # the host may move the UNet out for the text encoder
         with torch.inference_mode():
             tokens, pooled = self._clip.encode_from_tokens(
                 self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
@@ -126,6 +125,8 @@ class HostDenoiser:
                     module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
         unet.requires_grad_(False)
         self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
+        # one converted copy: the host would convert in every forward, and autograd would keep each of those
+        self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
         return self._parameters
 
     def all_weights(self) -> Mapping[str, Tensor]:
@@ -135,26 +136,30 @@ class HostDenoiser:
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         return {key: weight for key, weight in self.load().items() if _tuned(key, tune)}
 
+    def frozen(self) -> list[Tensor]:
+        """Every tensor that the forwards take weights from."""
+        return [*self.load().values(), *self._computed.values()]
+
     def file_names(self) -> Mapping[str, str]:
         return self._names
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
         """The network's native output, float32. Raises the host's own interruption when the user cancels."""
         memory.throw_exception_if_processing_interrupted()
-        parameters = self.load()
+        self.load()
         self.rows.add(len(t))
-        tokens, changed = context.tokens, {}
+        tokens, weights = context.tokens, self._computed
         if edit is not None:
             tokens = edit.tokens(tokens)
-            changed = {key.removeprefix(host_model.PREFIX): edit.weight(key, parameters[key]) for key in edit.keys}
-        model = self._patcher.model
-        dtype = model.manual_cast_dtype or model.get_dtype()
+            weights = weights | {key: edit.weight(key, weights[key]) for key in edit.keys}
         options = self._patcher.model_options["transformer_options"].copy()
         options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
-        words: dict[str, Any] = {"context": tokens.to(dtype), "transformer_options": options}
+        words: dict[str, Any] = {"context": tokens.to(self.compute_dtype), "transformer_options": options}
         if context.pooled is not None and context.size_ids is not None:
-            words["y"] = self._vector(context.pooled, context.size_ids).to(dtype)
-        out: Tensor = functional_call(model.diffusion_model, changed, (z_t.to(dtype), t.float()), words)
+            words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
+        own = {key.removeprefix(host_model.PREFIX): weight for key, weight in weights.items()}
+        unet = self._patcher.model.diffusion_model
+        out: Tensor = functional_call(unet, own, (z_t.to(self.compute_dtype), t.float()), words)
         return out.float()
 
     def _vector(self, pooled: Tensor, sizes: Tensor) -> Tensor:
@@ -173,7 +178,7 @@ class HostDenoiser:
 
     def release(self) -> None:
         """Say that the host may have moved the UNet: the next forward asks for it again."""
-        self._parameters = {}
+        self._parameters, self._computed = {}, {}
 
 
 def _latent_size(name: str, pixels: int) -> int:
@@ -194,13 +199,13 @@ def _static_clone(model: Any) -> Any:
         ) from error
 
 
-def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> torch.dtype | None:
-    """What the forwards compute in; None is as the host does. Gradients of small changes vanish in fp16."""
+def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> torch.dtype:
+    """What the forwards compute in. Not fp16 by choice: the gradient of a mean over a latent vanishes in it."""
     if compute != "auto":
         return DTYPES[compute]
-    if own == torch.float32 or memory.is_device_cpu(device):
-        return torch.float32 if own != torch.float32 else None
-    return torch.bfloat16 if memory.should_use_bf16(device) else torch.float32
+    if own == torch.float16 or memory.is_device_cpu(device):
+        return torch.float32 if memory.is_device_cpu(device) or not memory.should_use_bf16(device) else torch.bfloat16
+    return own
 
 
 def _tuned(key: str, tune: Tune) -> bool:
