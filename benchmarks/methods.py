@@ -131,7 +131,7 @@ def main() -> int:
     if args.smoke:
         names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
         args.images, args.seeds, quick, name = 4, [0], {"iterations": 2}, "methods_smoke"
-    model = open_model("pocket")
+    model = open_model("pocket", steps=3 if args.smoke else None)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
     for system in systems:
         if args.only and system.method not in args.only:

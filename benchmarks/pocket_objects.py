@@ -80,7 +80,7 @@ def main() -> int:
     args.iterations, objects = None, OBJECTS
     if args.smoke:
         args.iterations, args.images, args.seeds, args.name, objects = 2, 4, [0], "pocket_objects_smoke", OBJECTS[:2]
-    model = open_model("pocket")
+    model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
     for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
         for seed in args.seeds:

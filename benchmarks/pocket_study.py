@@ -117,7 +117,7 @@ def main() -> int:
     if args.smoke:
         variants, args.objects, args.images, quick = [VARIANTS[0], VARIANTS[-1]], OBJECTS[:1], 4, {"iterations": 2}
         args.name = "pocket_study_smoke"
-    model = open_model("pocket")
+    model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, ("group", "variant", "concept"), fresh=args.smoke)
     for variant in variants:
         for name in args.objects:
