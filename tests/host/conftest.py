@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(Path(__file__).resolve().parent)]
 
+import in_process  # noqa: E402
 from host_client import Client  # noqa: E402
 
 from scripts import comfyui_host  # noqa: E402
@@ -48,36 +48,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The host's `nodes` module, imported into this process, on the CPU, with folders of its own."""
-    comfyui_host.write_hook()
-    base = comfyui_host.base_directory(tmp_path_factory.mktemp("in-process"))
-    source = str(comfyui_host.source())
-    argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
-    sys.path.insert(0, source)
-    try:
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-        import comfy.cli_args
-        import utils.extra_config  # noqa: F401 (first, as in main.py: nodes.py puts comfy/ and its utils.py in front)
-    finally:
-        sys.argv = argv
-    import nodes
-
-    assert Path(nodes.__file__).parent == Path(source), "this repository's nodes/ shadows ComfyUI's nodes.py"
-    return nodes
+    return in_process.load_host(tmp_path_factory.mktemp("in-process"))
 
 
 @pytest.fixture(scope="session")
 def pack(comfy: ModuleType) -> ModuleType:
-    """This repository as ComfyUI loads it: a package of its own name; its modules are `pack.nodes.…`."""
-    name = "concept_eraser_pack"
-    spec = importlib.util.spec_from_file_location(name, REPO / "__init__.py", submodule_search_locations=[str(REPO)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    importlib.import_module(f"{name}.nodes").extension()
-    return module
+    """This repository as ComfyUI loads it; its modules are `concept_eraser_pack.nodes. ...`."""
+    return in_process.load_pack()
 
 
 @pytest.fixture(autouse=True)

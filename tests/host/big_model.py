@@ -1,0 +1,119 @@
+"""Two steps of training on a real SD1.5 or SDXL architecture with random weights, in a process of its own.
+
+    python tests/host/big_model.py sd1|sdxl FOLDER
+
+Prints the peak memory in GB. Latents are 16x16.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO), str(Path(__file__).resolve().parent)]
+import in_process  # noqa: E402
+import torch  # noqa: E402
+
+COMMON = {"image_size": 32, "out_channels": 4, "in_channels": 4, "model_channels": 320, "use_spatial_transformer": True}
+COMMON |= {"legacy": False, "use_temporal_attention": False}
+UNETS: dict[str, dict[str, Any]] = {
+    "sd1": {
+        "adm_in_channels": None,
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1] * 9 + [0] * 3,
+        "transformer_depth_middle": 1,
+        "use_linear_in_transformer": False,
+        "context_dim": 768,
+    },
+    "sdxl": {
+        "num_classes": "sequential",
+        "adm_in_channels": 2816,
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "transformer_depth_middle": 10,
+        "use_linear_in_transformer": True,
+        "context_dim": 2048,
+    },
+}
+
+
+def build(name: str) -> tuple[Any, Any]:
+    """(MODEL, CLIP) of the family, float32, random."""
+    import comfy.model_patcher
+    import comfy.sd
+    import comfy.supported_models
+
+    kind = {"sd1": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[name]
+    config = kind({**COMMON, **UNETS[name]})
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    unet = config.get_model({}, "", device=cpu)
+    randomise(unet.diffusion_model)
+    clip = comfy.sd.CLIP(config.clip_target({}), parameters=100)
+    randomise(clip.cond_stage_model)
+    return comfy.model_patcher.ModelPatcher(unet, load_device=cpu, offload_device=cpu), clip
+
+
+@torch.no_grad()
+def randomise(module: torch.nn.Module) -> None:
+    """The host's layers come uninitialised. Small uniform weights, norms of one, biases of zero."""
+    for key, parameter in module.named_parameters():
+        if parameter.dim() > 1:
+            parameter.uniform_(-0.03, 0.03)
+        else:
+            parameter.fill_(1.0 if "norm" in key and key.endswith("weight") else 0.0)
+
+
+def main(name: str, folder: Path) -> None:
+    """Train, save, apply, inject; every claim is an assertion."""
+    in_process.load_host(folder)
+    in_process.load_pack()
+    from concept_eraser_pack.nodes import host_model, prompts, train
+    from concept_eraser_pack.nodes.apply import load_listed
+    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.values import MethodChoice
+
+    with torch.inference_mode():
+        model, clip = build(name)
+    before = host_model.base_hash(host_model.weights(model))
+    values = {"concepts": "church", "anchor": "castle", "retain": "house", "steps": 2, "tune": "xattn-kv", "rank": -1}
+    values |= {
+        "seed": 0,
+        "key_seed": 1,
+        "width": 128,
+        "height": 128,
+        "batch": 1,
+        "precision": "fp16",
+        "compute": "auto",
+    }
+    values |= {"filename_prefix": "loras/big", "method": MethodChoice("kpop", {"latents": "fresh", "sampler_steps": 2})}
+    with torch.inference_mode(False), torch.enable_grad():
+        sanitized, erasure, hidden, _, course = train._train(model, clip, values, "")
+    assert len(course["loss"]) == 2
+    assert host_model.base_hash(host_model.weights(model)) == before, "the user's weights were written to"
+    saved = load_listed("big_00001_.safetensors")
+    assert saved.hash() == erasure.hash()
+    with torch.inference_mode():
+        applied = host_model.apply_erasure(model, saved, 1.0, "test")
+    assert applied.patches.keys() == sanitized.patches.keys()
+    with torch.inference_mode(False), torch.no_grad():
+        denoiser = HostDenoiser(applied, clip, 128, 128)
+        context = denoiser.encode(["church"])
+        options = {"pooled_output": context.pooled, "mask": "kept"}
+        ((tokens, kept),) = prompts.inject([[context.tokens, options]], hidden.pick("church"), 1.0)
+        assert tokens.shape[1] == context.tokens.shape[1] + len(hidden.pick("church").tokens) and kept == options
+        z_t, t = torch.randn(1, *denoiser.latent_shape), torch.tensor([500])
+        plain, extended = (denoiser.predict(z_t, t, context.with_tokens(c)) for c in (context.tokens, tokens))
+        assert plain.isfinite().all() and not torch.equal(plain, extended)
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,45 @@
+"""ComfyUI's modules and this pack in the process that asks, without a server."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+REPO = Path(__file__).resolve().parents[2]
+PACK = "concept_eraser_pack"
+
+
+def load_host(base: Path) -> ModuleType:
+    """The host's `nodes` module, on the CPU, with `base` for models, input and output."""
+    from scripts import comfyui_host
+
+    comfyui_host.write_hook()
+    source = str(comfyui_host.source())
+    argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(comfyui_host.base_directory(base))]
+    sys.path.insert(0, source)
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args
+        import utils.extra_config  # noqa: F401 (first, as in main.py: nodes.py puts comfy/ and its utils.py in front)
+    finally:
+        sys.argv = argv
+    import nodes
+
+    assert Path(str(nodes.__file__)).parent == Path(source), "this repository's nodes/ shadows ComfyUI's nodes.py"
+    return nodes
+
+
+def load_pack() -> ModuleType:
+    """This repository as ComfyUI loads it: a package of its own name."""
+    spec = importlib.util.spec_from_file_location(PACK, REPO / "__init__.py", submodule_search_locations=[str(REPO)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+    importlib.import_module(f"{PACK}.nodes").extension()
+    return module
