@@ -115,7 +115,7 @@ def a_key_edit(tiny, scale=0.5):
 
 
 def test_under_an_edit_the_keys_are_those_of_the_edited_weights(tiny):
-    noise, context, negative = drawn(tiny)
+    noise, context, _ = drawn(tiny)
     edit = a_key_edit(tiny)
     keys: dict[str, torch.Tensor] = {}
 

@@ -83,7 +83,8 @@ def silhouette(images: Tensor, white: float = 0.9) -> Tensor:
 
 def share_on(maps: Tensor, mask: Tensor) -> Tensor:
     """[b] the share of the weight of maps [b, h, w] that lies on masks [b, H, W], each cell by its covered area."""
-    covered = F.adaptive_avg_pool2d(mask.to(maps)[:, None], maps.shape[-2:])[:, 0]
+    size = (int(maps.shape[-2]), int(maps.shape[-1]))
+    covered = F.adaptive_avg_pool2d(mask.to(maps)[:, None], size)[:, 0]
     return (maps * covered).sum((1, 2)) / maps.sum((1, 2)).clamp(min=1e-12)
 
 
