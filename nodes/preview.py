@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.utils
 import numpy as np
@@ -14,9 +14,11 @@ from server import PromptServer
 from eraser_core.denoiser import Edit
 from eraser_core.request import Request
 from eraser_core.sampling import noise_for, sample
-from eraser_core.training import Step
 
 from .host_denoiser import HostDenoiser
+
+if TYPE_CHECKING:
+    from eraser_core.training import Step
 
 log = logging.getLogger(__name__)
 PICTURES = 4

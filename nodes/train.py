@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import comfy.model_management as memory
-import folder_paths
-import torch
 from comfy_api.latest import io
-from pydantic import BaseModel
 
-from eraser_core.denoiser import Tune
-from eraser_core.erase import Erased, configure, erase
-from eraser_core.erasure import Erasure
-from eraser_core.methods import method as registered
 from eraser_core.precision import DTYPES
-from eraser_core.request import Request
-from eraser_core.training import TrainingSettings
 
-from . import estimate, folders, host_model, request_words, schema
-from .host_denoiser import Compute, HostDenoiser
-from .preview import Preview, Report, say
+from . import schema
 from .schema import field, node_schema
-from .values import MethodChoice, Prompts
 
-log = logging.getLogger(__name__)
-
-SIZES = {"pocket": 64, "sd1": 512, "sd2": 512}
-SDXL_SIZE = 1024
-LOW_RANK, TEXT_RANK = 16, 8
-GRADIENT_FORWARDS = {"kpop": 3, "naive": 1}
 MAX_SEED = 2**62
 
 
@@ -63,9 +41,9 @@ class TrainConceptEraser(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, **values: Any) -> io.NodeOutput:
-        node_id = str(cls.hidden.unique_id or "")
-        with torch.inference_mode(False), torch.enable_grad():
-            return io.NodeOutput(*_train(model, clip, values, node_id))
+        from .train_run import train  # not at start: it brings pydantic, which costs the host's start 0.2 s
+
+        return io.NodeOutput(*train(model, clip, values, str(cls.hidden.unique_id or "")))
 
 
 def _inputs() -> list[Any]:
@@ -161,113 +139,3 @@ def _inputs() -> list[Any]:
 
 def _integer(name: str, low: int, high: int, tooltip: str, step: int = 1) -> Any:
     return io.Int.Input(name, default=0, min=low, max=high, step=step, tooltip=tooltip)
-
-
-def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
-    """Everything between the inputs and the outputs; nothing is left behind when it raises."""
-    choice: MethodChoice = values.get("method") or MethodChoice("kpop")
-    size = SIZES.get(host_model.family(model), SDXL_SIZE)
-    compute: Compute = values["compute"]
-    denoiser = HostDenoiser(model, clip, values["width"] or size, values["height"] or size, compute)
-    words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
-    request = request_words.build(words, denoiser, values["seed"])
-    settings = _settings(choice, denoiser.family, request, values)
-    _encode_all(denoiser, request)
-    said = ", ".join(f"{t.concept} -> {t.anchor or '(nothing in particular)'}" for t in request.targets)
-    report = None
-    if isinstance(settings, TrainingSettings):
-        say(f"{said}: {_plan(denoiser, settings, choice.name)}", node_id)
-        vae = values.get("vae")
-        preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        report = Report(settings.iterations, preview, node_id)
-    key_seed = None if values["key_seed"] < 0 else values["key_seed"]
-    result = erase(
-        denoiser,
-        request,
-        registered(choice.name),
-        settings,
-        key_seed=key_seed,
-        on_step=report,
-        dtype=DTYPES[values["precision"]],
-    )
-    erasure = host_model.on_cpu(_with_clip_layer(result.erasure, clip))
-    prompts = _prompts(result, denoiser, erasure)
-    path = _save(erasure, prompts, values["filename_prefix"])
-    say(f"{said}: done in {result.seconds:.0f} s, saved as {path.name}", node_id)
-    sanitized = host_model.apply_erasure(model, erasure, 1.0, path.name)
-    losses = {name: [step[name] for step in result.losses] for name in (result.losses[0] if result.losses else ())}
-    course = {"loss": losses.get("erase", [0.0, 0.0]), **losses}
-    return sanitized, erasure, prompts, erasure.tensors(), course
-
-
-def _settings(choice: MethodChoice, family: str, request: Request, values: dict[str, Any]) -> BaseModel:
-    """The family's preset, then the METHOD's, then this node's own, as far as the method knows them."""
-    chosen = registered(choice.name)
-    tune: Tune = values["tune"]
-    given = dict(choice.settings)
-    if request.retain and family != request_words.POCKET_FAMILY:
-        given.setdefault("retain_weight", 1.0)  # whoever names concepts to retain wants them retained
-    given |= {name: values[own] for name, own in (("iterations", "steps"), ("batch", "batch")) if values[own]}
-    given |= {"tune": tune, "rank": values["rank"] if values["rank"] >= 0 else _rank(family, tune)}
-    known = {f.alias or name for name, f in chosen.settings.model_fields.items()} | set(choice.settings)
-    settings: BaseModel = configure(chosen, family, request, {k: v for k, v in given.items() if k in known})
-    return settings
-
-
-def _rank(family: str, tune: Tune) -> int:
-    """Full changes where they are small: dense ones of SDXL's keys and values alone cost 5.5 GB with Adam."""
-    if tune == "text":
-        return TEXT_RANK
-    small = family == "pocket" or (family in ("sd1", "sd2") and tune == "xattn-kv")
-    return 0 if small else LOW_RANK
-
-
-def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
-    """Read every text once, before the UNet is loaded: the text encoder must not push it out in between."""
-    pairs = [prompt for target in request.targets for pair in target.pairs() for prompt in pair]
-    denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
-
-
-def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str) -> str:
-    """What it will cost, in words; RequestError when it does not fit."""
-    denoiser.load()
-    costs = estimate.measure(denoiser, settings)
-    denoiser.memory_needed = costs.bytes(estimate.Plan(settings.batch, settings.rank))
-    denoiser.release()
-    denoiser.load()  # again, now that the host knows what to keep free
-    free = float(memory.get_free_memory(denoiser.device))
-    need = estimate.check(costs, denoiser, settings, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1))
-    return f"{settings.iterations} steps, {estimate.describe(need, free, duration)}"
-
-
-def _with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:
-    """The file says at which CLIP layer its texts were read, when that is not the model's own."""
-    layer = getattr(clip, "layer_idx", None)
-    return erasure if layer is None else replace(erasure, facts={**erasure.facts, "erasure.clip_layer": str(layer)})
-
-
-def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompts:
-    facts = {"hidden_prompt.family": denoiser.family, "hidden_prompt.base_hash": denoiser.base_hash}
-    return Prompts(result.prompts, result.key_seed or 0, erasure.hash(), facts)
-
-
-def _save(erasure: Erasure, prompts: Prompts, prefix: str) -> Path:
-    """Both files, or none, under one new name."""
-    path = folders.new_file(prefix)
-    keys = Path(folder_paths.get_output_directory()) / folders.PROMPTS
-    key = keys / path.name
-    if key.exists():  # of an erasure that was moved away; a lost prompt cannot be made again
-        number = 1
-        while (keys / f"{path.stem}{number}.safetensors").exists():
-            number += 1
-        path = path.with_name(f"{path.stem}{number}.safetensors")
-        key = keys / path.name
-    try:
-        if prompts.prompts:
-            prompts.save(key)
-        erasure.save(path)
-    except BaseException:
-        key.unlink(missing_ok=True)
-        raise
-    return path

@@ -75,9 +75,10 @@ def main(name: str, folder: Path) -> None:
     """Train, save, apply, inject; every claim is an assertion."""
     in_process.load_host(folder)
     in_process.load_pack()
-    from concept_eraser_pack.nodes import host_model, prompts, train
+    from concept_eraser_pack.nodes import host_model, prompts
     from concept_eraser_pack.nodes.apply import load_listed
     from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.train_run import train
     from concept_eraser_pack.nodes.values import MethodChoice
 
     with torch.inference_mode():
@@ -94,8 +95,8 @@ def main(name: str, folder: Path) -> None:
         "compute": "auto",
     }
     values |= {"filename_prefix": "loras/big", "method": MethodChoice("kpop", {"latents": "fresh", "sampler_steps": 2})}
-    with torch.inference_mode(False), torch.enable_grad():
-        sanitized, erasure, hidden, _, course = train._train(model, clip, values, "")
+    with torch.inference_mode():  # as the host runs its nodes
+        sanitized, erasure, hidden, _, course = train(model, clip, values, "")
     assert len(course["loss"]) == 2
     assert host_model.base_hash(host_model.weights(model)) == before, "the user's weights were written to"
     saved = load_listed("big_00001_.safetensors")
