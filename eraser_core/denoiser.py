@@ -144,3 +144,10 @@ class Denoiser(Protocol):
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
         """The network's native output [b, c, h, w] (see `schedule.prediction`), differentiable in context and edit."""
+
+
+def tuned(key: str, tune: Tune) -> bool:
+    """Whether a parameter, by its canonical name, is among those that `tune` names."""
+    if tune in ("xattn-kv", "text"):
+        return ".attn2.to_k." in key or ".attn2.to_v." in key
+    return (".attn2." in key) == (tune == "xattn")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune
+from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune, tuned
 from ..errors import ModelError
 from ..files import tensors_hash
 from .ldm_keys import diffusers_to_ldm
@@ -62,7 +62,7 @@ class DiffusersDenoiser:
         return self._text.token_count(prompt)
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        return {key: self._parameters[own] for key, own in self._own_name.items() if _tuned(key, tune)}
+        return {key: self._parameters[own] for key, own in self._own_name.items() if tuned(key, tune)}
 
     def all_weights(self) -> Mapping[str, Tensor]:
         """Every parameter by canonical name."""
@@ -98,12 +98,6 @@ class DiffusersDenoiser:
             for part in latents.split(16)
         ]
         return (torch.cat(images).float() / 2 + 0.5).clamp(0, 1).cpu()
-
-
-def _tuned(key: str, tune: Tune) -> bool:
-    if tune in ("xattn-kv", "text"):
-        return ".attn2.to_k." in key or ".attn2.to_v." in key
-    return (".attn2." in key) == (tune == "xattn")
 
 
 class ClipText:
