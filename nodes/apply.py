@@ -23,9 +23,13 @@ def erasure_combo(name: str, tooltip: str, also: tuple[str, ...] = ()) -> Any:
     return io.Combo.Input(name, options=[*also, *folders.names(folders.LORAS)], tooltip=tooltip)
 
 
-def load_listed(name: str) -> Erasure:
-    """The erasure of this name in the LoRA list."""
-    return load_erasure(folders.find(folders.LORAS, name))
+def load_listed(name: str, hidden: Any = None) -> Erasure:
+    """The erasure of this name in the LoRA list. `hidden` is the node's: a workflow may say where the file comes from."""
+    hint = ""
+    if hidden is not None:
+        workflow = (hidden.extra_pnginfo or {}).get("workflow")
+        hint = folders.recipe(workflow, hidden.unique_id, name)
+    return load_erasure(folders.find(folders.LORAS, name, hint))
 
 
 class ApplySanitizedUNet(io.ComfyNode):
@@ -58,6 +62,7 @@ class ApplySanitizedUNet(io.ComfyNode):
                 ),
             ],
             [io.Model.Output(display_name="MODEL", tooltip="The sanitized model.")],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -74,7 +79,7 @@ class ApplySanitizedUNet(io.ComfyNode):
         if erasure is None:
             if erasure_name in ("", FROM_SOCKET):
                 raise RequestError("choose an erasure file, or connect Train Concept Eraser or Load Erasure")
-            erasure, source = load_listed(erasure_name), erasure_name
+            erasure, source = load_listed(erasure_name, cls.hidden), erasure_name
         return io.NodeOutput(host_model.apply_erasure(model, erasure, strength, source))
 
 
@@ -105,7 +110,7 @@ class LoadErasure(io.ComfyNode):
 
     @classmethod
     def execute(cls, erasure_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_listed(erasure_name))
+        return io.NodeOutput(load_listed(erasure_name, cls.hidden))
 
 
 class ErasureInfo(io.ComfyNode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
@@ -24,15 +25,30 @@ def names(kind: str) -> list[str]:
     return [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
 
 
-def find(kind: str, name: str) -> Path:
-    """The path of a listed file; RequestError says where it should lie and what lists it."""
+def find(kind: str, name: str, hint: str = "") -> Path:
+    """The path of a listed file; RequestError says where it should lie, and what a workflow says of it (`hint`)."""
     found = folder_paths.get_full_path(kind, name) if name else None
     if found is None:
         where = " or ".join(folder_paths.get_folder_paths(kind))
         raise RequestError(
-            f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R)"
+            f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R){hint}"
         )
     return Path(found)
+
+
+def recipe(workflow: Any, node_id: Any, name: str) -> str:
+    """What the workflow's own node says of a file: its hash, where it comes from, and how to make it."""
+    nodes = workflow.get("nodes", []) if isinstance(workflow, dict) else []
+    own = next((n for n in nodes if str(n.get("id")) == str(node_id)), {})
+    properties = own.get("properties", {})
+    for model in properties.get("models", []):
+        if model.get("name") == name:
+            said = [f"from {model['url']}"] if model.get("url") else []
+            said += [f"{model.get('hash_type', 'hash')} {model['hash']}"] if model.get("hash") else []
+            made = properties.get("made_by")
+            said += [f"or make it yourself: {made}"] if made else []
+            return ". This workflow's file is " + ", ".join(said) if said else ""
+    return ""
 
 
 def file_hash(kind: str, name: str) -> str:

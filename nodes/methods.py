@@ -75,15 +75,7 @@ class KPOPSettings(io.ComfyNode):
                     "equation 8), or the neutral one, with which nothing is recovered.",
                     **advanced,
                 ),
-                field(
-                    io.Combo.Input,
-                    "latents",
-                    options=["pool", "fresh"],
-                    default="pool",
-                    tooltip="Half-finished pictures from a pool, each used many times, or made anew for every step as the "
-                    "authors do (many times slower).",
-                    **advanced,
-                ),
+                _latents(),
                 field(
                     io.Combo.Input,
                     "latents_from",
@@ -108,14 +100,165 @@ class KPOPSettings(io.ComfyNode):
                     **advanced,
                 ),
             ],
-            [Method.Output(display_name="METHOD", tooltip="Connect to Train Concept Eraser.")],
+            [_output()],
         )
 
     @classmethod
     def execute(cls, **values: Any) -> io.NodeOutput:
         values["lambda"] = values.pop("lambda_")
-        given = {name: value for name, value in values.items() if value != BY_MODEL}
-        return io.NodeOutput(MethodChoice("kpop", given))
+        return io.NodeOutput(_chosen("kpop", values))
+
+
+class ESDSettings(io.ComfyNode):
+    """ESD: pushes the concept's prediction away from itself."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "ESDSettings",
+            "ESD Settings",
+            "Erases by negative guidance (Gandikota et al.). No hidden prompt. Values of -1 are what suits the model.",
+            [
+                _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
+                _weight(
+                    "negative_guidance", "How far the prediction is pushed from the concept. -1 is the authors' 2."
+                ),
+                _weight("guidance", "Guidance scale (at least 1) of the pictures that are learnt from."),
+                _weight("retain_weight", "How much it counts that retained concepts stay as they are."),
+                _latents(),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(_chosen("esd", values))
+
+
+class CASettings(io.ComfyNode):
+    """Concept Ablation: pictures of the anchor teach what the concept is to look like."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "CASettings",
+            "CA Settings",
+            "Erases by making the concept look like its anchor in generated pictures of it (Kumari et al.). No hidden "
+            "prompt. Values of -1 are what suits the model.",
+            [
+                _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
+                _count("anchor_images", "Pictures of the anchor that are generated first. -1 is the authors' 200."),
+                _weight("anchor_guidance", "Guidance scale (at least 1) of those pictures. -1 is the authors' 6."),
+                _weight("retain_weight", "How much it counts that retained concepts stay as they are."),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(_chosen("ca", values))
+
+
+class UCESettings(io.ComfyNode):
+    """UCE: a closed form, solved in seconds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "UCESettings",
+            "UCE Settings",
+            "Erases by a closed form on keys and values (Gandikota et al.): seconds, no pictures needed, no hidden prompt. "
+            "Values of -1 are the preset's.",
+            [
+                io.Combo.Input(
+                    "preset", options=["current", "paper"], default="current", tooltip="Version of the authors' code."
+                ),
+                _layers(),
+                _weight("l", "Weight of leaving the matrices as they are."),
+                _weight("s_e", "Weight of erasing."),
+                _weight("s_p", "Weight of preserving what is retained."),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(_chosen("uce", values))
+
+
+class TIMESettings(io.ComfyNode):
+    """TIME: the first closed form, without a retain set."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "TIMESettings",
+            "TIME Settings",
+            "Erases by a closed form that keeps nothing in particular (Orgad et al.): seconds, no hidden prompt.",
+            [
+                _layers(),
+                _weight("lambda_", "Weight of leaving the matrices as they are. -1 is the authors' 0.1.", "lambda"),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        values["lambda"] = values.pop("lambda_")
+        return io.NodeOutput(_chosen("time", values))
+
+
+class DoubleProjectionsSettings(io.ComfyNode):
+    """Double Projections: a closed form that holds the retained texts exactly."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "DoubleProjectionsSettings",
+            "Double Projections Settings",
+            "Erases by a closed form that holds what is retained exactly: seconds, a tiny file, no hidden prompt.",
+            [
+                _layers(),
+                _count("directions", "Directions that are erased, for each concept. -1 is 1."),
+                _weight("kept_energy", "Share of the retained texts that is held exactly (up to 1). -1 is 0.9999."),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(_chosen("dp", values))
+
+
+def _chosen(name: str, values: dict[str, Any]) -> MethodChoice:
+    return MethodChoice(name, {key: value for key, value in values.items() if value != BY_MODEL})
+
+
+def _output() -> Any:
+    return Method.Output(display_name="METHOD", tooltip="Connect to Train Concept Eraser.")
+
+
+def _latents() -> Any:
+    tooltip = (
+        "Half-finished pictures from a pool, each used many times, or made anew for every step as the authors do (many "
+        "times slower for more than a few steps)."
+    )
+    return field(io.Combo.Input, "latents", options=["pool", "fresh"], default="pool", tooltip=tooltip, advanced=True)
+
+
+def _layers() -> Any:
+    tooltip = "Which matrices that read the text are changed: keys and values, keys, or values."
+    return io.Combo.Input("layers", options=["kv", "k", "v"], default="kv", tooltip=tooltip)
+
+
+def _count(name: str, tooltip: str) -> Any:
+    return io.Int.Input(name, default=-1, min=-1, max=100_000, tooltip=tooltip)
+
+
+def _weight(name: str, tooltip: str, title: str | None = None) -> Any:
+    return io.Float.Input(
+        name, display_name=title, default=BY_MODEL, min=-1, max=100, step=0.0001, round=False, tooltip=tooltip
+    )
 
 
 def _rate(name: str, tooltip: str) -> Any:

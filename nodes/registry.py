@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from .apply import ApplySanitizedUNet, ErasureInfo, LoadErasure
 from .compare import Compare
-from .methods import KPOPSettings
+from .methods import (
+    CASettings,
+    DoubleProjectionsSettings,
+    ESDSettings,
+    KPOPSettings,
+    TIMESettings,
+    UCESettings,
+)
 from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
 from .train import TrainConceptEraser
@@ -23,4 +30,9 @@ def all_nodes() -> list[type]:
         SaveHiddenPrompt,
         ErasureInfo,
         Compare,
+        ESDSettings,
+        CASettings,
+        UCESettings,
+        TIMESettings,
+        DoubleProjectionsSettings,
     ]

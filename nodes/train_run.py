@@ -37,6 +37,7 @@ def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[
 
 
 def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
+    folders.new_file(values["filename_prefix"])  # a wrong one is said now, not after the training
     choice: MethodChoice = values.get("method") or MethodChoice("kpop")
     size = SIZES.get(host_model.family(model), SDXL_SIZE)
     compute: Compute = values["compute"]

@@ -204,3 +204,48 @@ def test_a_plain_lora_or_a_missing_file_is_refused_in_words(host: Client, traine
     with pytest.raises(QueueError, match="is no erasure made by this program"):
         host.run(prompt | graphs.picture("never", "a church", ["apply", 0]))
     (host.base / "output" / "loras" / "key.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (
+            "ESD",
+            {"eta": 0.01, "negative_guidance": -1.0, "guidance": -1.0, "retain_weight": 0.0} | {"latents": "fresh"},
+        ),
+        ("CA", {"eta": 0.01, "anchor_images": 2, "anchor_guidance": -1.0, "retain_weight": 0.0}),
+        ("UCE", {"preset": "current", "layers": "kv", "l": -1.0, "s_e": -1.0, "s_p": -1.0}),
+        ("TIME", {"layers": "v", "lambda_": -1.0}),
+        ("DoubleProjections", {"layers": "kv", "directions": 1, "kept_energy": -1.0}),
+    ],
+)
+def test_the_other_methods_erase_and_learn_no_hidden_prompt(host: Client, kind: str, values: dict[str, Any]) -> None:
+    before = files(host, "loras"), files(host, "hidden_prompts")
+    prompt = training(retain="guitar\nhouse\ndog", steps=1, batch=1)
+    prompt["kpop"] = node(f"ConceptEraser_{kind}Settings", **values)
+    host.run(prompt)
+    (name,) = files(host, "loras") - before[0]
+    erasure = load_erasure(host.base / "output" / "loras" / name)
+    assert erasure.entries and json.loads(erasure.facts["erasure.targets"]) == ["a church"]
+    assert files(host, "hidden_prompts") == before[1]
+    prompt["keep"] = node("ConceptEraser_SaveHiddenPrompt", hidden_prompt=["train", 2], filename_prefix="keys/none")
+    with pytest.raises(QueueError, match="no hidden prompt to save"):
+        host.run(prompt)
+
+
+def test_a_missing_file_is_explained_by_the_workflow_that_wants_it(host: Client) -> None:
+    prompt = graphs.checkpoint() | {
+        "7": node(
+            "ConceptEraser_ApplySanitizedUNet", model=["ckpt", 0], erasure_name="shared.safetensors", strength=1.0
+        )
+    }
+    models = [{"name": "shared.safetensors", "url": "https://example.org/shared", "hash": "abc", "hash_type": "SHA256"}]
+    properties = {"models": models, "made_by": "run the template 'erase an object'"}
+    workflow = {"nodes": [{"id": 7, "properties": properties}]}
+    prompt |= graphs.picture("never", "a church", ["7", 0])
+    value = {"prompt": prompt, "client_id": host.id, "extra_data": {"extra_pnginfo": {"workflow": workflow}}}
+    with pytest.raises(QueueError, match="SHA256 abc, or make it yourself: run the template 'erase an object'"):
+        host.wait(host.post("/prompt", value)["prompt_id"])
+    with pytest.raises(QueueError) as plain:
+        host.run(prompt)
+    assert "SHA256" not in plain.value.message
