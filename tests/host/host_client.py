@@ -36,6 +36,10 @@ class Client:
         with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return str(answer.read().decode("utf-8"))
+
     def post(self, path: str, value: Any) -> Any:
         data = json.dumps(value).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
