@@ -21,13 +21,16 @@ from typing import Any
 
 import common
 
+from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasure import FrozenEdit
 from eraser_core.evaluation.pocket import Task, object_task, score, style_task, untouched
+from eraser_core.evaluation.pocket_attack import learnt
 from eraser_core.files import write_bytes, write_json
 from eraser_core.models import Model, open_model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
 STYLES = ("ink", "pixel")
+FLOOR = ("tent", "fountain", "saxophone", "microphone", "pineapple")
 FIGURES = (
     "esr1",
     "esr5",
@@ -38,6 +41,7 @@ FIGURES = (
     "psr1_retained",
     "recovery1",
     "forged1",
+    "learnt1",
     "seconds",
 )
 KEY = ("method", "preset", "retain_set", "task", "concept", "seed")
@@ -79,14 +83,32 @@ def task_of(model: Model, name: str, retain: bool, seed: int, n: int) -> Task:
 def one(model: Model, system: System, task: Task, seed: int, quick: Mapping[str, Any]) -> common.Row:
     """One run's figures."""
     before = untouched(model.examiner, task)
-    if system.method == "sd":
-        figures, seconds = score(model.examiner, task, FrozenEdit({}), None, None, before), 0.0
-    else:
+    edit, hidden, seconds = FrozenEdit({}), None, 0.0
+    if system.method != "sd":
         values = {**system.values, **(quick if system.method in ("kpop", "naive", "esd", "ca") else {})}
         result = common.run(model, task, system.method, values, key_seed=seed)
+        edit, seconds = result.erasure.as_edit(), result.seconds
         hidden = result.prompts[0] if result.prompts else None
-        figures, seconds = score(model.examiner, task, result.erasure.as_edit(), hidden, None, before), result.seconds
+    figures = score(model.examiner, task, edit, hidden, None, before)
+    if task.kind == "object":
+        figures["learnt1"] = attack(model, task.concept, edit, len(task.sheets["erased"]), quick)
     return {**{f: figures.get(f) for f in FIGURES}, "psr1_before": figures["psr1_before"], "seconds": round(seconds, 2)}
+
+
+def attack(model: Model, name: str, edit: FrozenEdit, n: int, quick: Mapping[str, Any]) -> float:
+    """`learnt1` of an object under an edit."""
+    if not isinstance(model.denoiser, PocketDenoiser):
+        raise SystemExit("this benchmark needs the pocket model")
+    return learnt(model.examiner, model.denoiser, name, edit, n=n, **quick).value
+
+
+def floor(model: Model, names: tuple[str, ...], n: int, quick: Mapping[str, Any]) -> list[common.Row]:
+    """`learnt1` of objects that the untouched model never knew: what the column means nothing below."""
+    shares = [attack(model, name, FrozenEdit({}), n, quick) for name in names]
+    row = {"method": "floor", "preset": "never shown", "retain_set": False, "task": "object", **dict.fromkeys(FIGURES)}
+    return [
+        {**row, "psr1_before": None, "learnt1": sum(shares) / len(shares), "n": n, "runs": len(names), "seeds": [0]}
+    ]
 
 
 def summarise(runs: list[common.Row]) -> list[common.Row]:
@@ -109,7 +131,7 @@ def write(name: str, rows: list[common.Row]) -> None:
     """The table as JSON, CSV and Markdown."""
     write_json(common.OUT / f"{name}.json", rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(rows[0]), restval="")
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(common.OUT / f"{name}.csv", text.getvalue().encode("utf-8"))
@@ -144,7 +166,8 @@ def main() -> int:
                     key |= {"task": task.kind, "concept": concept, "seed": seed}
                     if not runs.has(key):
                         runs.add({**key, "n": args.images, **one(model, system, task, seed, quick)})
-    write(name, summarise(runs.rows))
+    rows = summarise(runs.rows)
+    write(name, rows + floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick))
     return 0
 
 

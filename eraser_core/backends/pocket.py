@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from ..denoiser import Context, NoiseSchedule
 from ..errors import RequestError
 from ..pocket import PocketModel, load_pocket
@@ -38,7 +40,11 @@ class PocketDenoiser(DiffusersDenoiser):
     def __init__(self, model: PocketModel):
         schedule = NoiseSchedule(model.schedule.alphas_cumprod(), "epsilon")
         super().__init__("pocket", model.unet, PocketText(model), model.autoencoder, schedule, 1.0)
-        self.guidance, self.steps = model.guidance, model.steps
+        self.guidance, self.steps, self._model = model.guidance, model.steps, model
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Latents [b, 8, 8, 8] of pictures [b, 3, 64, 64] in [0, 1]."""
+        return self._model.encode_images(images.to(self.device))
 
 
 def load_pocket_denoiser(path: Path | None = None, device: str = "cpu") -> PocketDenoiser:

@@ -64,11 +64,13 @@ class Examiner:
         for first in range(0, len(prompts), BATCH):
             rows = slice(first, first + BATCH)
             context, negative = self._contexts(prompts[rows], hidden, strength)
-            noise = noise_for(self.denoiser.latent_shape, self.suite_seed, indices[rows]).to(self.denoiser.device)
-            parts.append(
-                self._decode(sample(self.denoiser, noise, context, negative, self._steps, self._guidance, edit))
-            )
+            parts.append(self.draw(context, negative, indices[rows], edit))
         return torch.cat(parts)
+
+    def draw(self, context: Context, negative: Context, indices: Sequence[int], edit: Edit | None = None) -> Tensor:
+        """Pictures [len(indices), 3, h, w] of contexts, one a picture."""
+        noise = noise_for(self.denoiser.latent_shape, self.suite_seed, indices).to(self.denoiser.device)
+        return self._decode(sample(self.denoiser, noise, context, negative, self._steps, self._guidance, edit))
 
     def _contexts(
         self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float
