@@ -1,7 +1,7 @@
 """What the pack adds to ComfyUI's start: seconds, and modules that it imports first.
 
-    python benchmarks/import_time.py            # needs the test host: python scripts/comfyui_host.py install
-    python -X importtime benchmarks/import_time.py 2> importtime.txt    # every module's own time
+python benchmarks/import_time.py            # needs the test host: python scripts/comfyui_host.py install
+python -X importtime benchmarks/import_time.py 2> importtime.txt    # every module's own time
 """
 
 from __future__ import annotations

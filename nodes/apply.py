@@ -24,12 +24,8 @@ def erasure_combo(name: str, tooltip: str, also: tuple[str, ...] = ()) -> Any:
 
 
 def load_listed(name: str, hidden: Any = None) -> Erasure:
-    """The erasure of this name in the LoRA list. `hidden` is the node's: a workflow may say where the file comes from."""
-    hint = ""
-    if hidden is not None:
-        workflow = (hidden.extra_pnginfo or {}).get("workflow")
-        hint = folders.recipe(workflow, hidden.unique_id, name)
-    return load_erasure(folders.find(folders.LORAS, name, hint))
+    """The erasure of this name in the LoRA list; `hidden` is the node's, for the message when there is none."""
+    return load_erasure(folders.find(folders.LORAS, name, hidden))
 
 
 class ApplySanitizedUNet(io.ComfyNode):
@@ -98,6 +94,7 @@ class LoadErasure(io.ComfyNode):
                     display_name="CONCEPT_ERASURE", tooltip="For Apply Sanitized UNet or Erasure Info."
                 )
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod

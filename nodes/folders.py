@@ -25,11 +25,16 @@ def names(kind: str) -> list[str]:
     return [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]
 
 
-def find(kind: str, name: str, hint: str = "") -> Path:
-    """The path of a listed file; RequestError says where it should lie, and what a workflow says of it (`hint`)."""
+def find(kind: str, name: str, hidden: Any = None) -> Path:
+    """The path of a listed file.
+
+    RequestError says where it should lie, and what the workflow says of it: `hidden` is a node's, with its id and the
+    workflow.
+    """
     found = folder_paths.get_full_path(kind, name) if name else None
     if found is None:
         where = " or ".join(folder_paths.get_folder_paths(kind))
+        hint = recipe((hidden.extra_pnginfo or {}).get("workflow"), hidden.unique_id, name) if hidden else ""
         raise RequestError(
             f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R){hint}"
         )

@@ -80,6 +80,7 @@ class HiddenPromptInject(io.ComfyNode):
             ],
             [io.Conditioning.Output(display_name="positive"), io.Conditioning.Output(display_name="negative")],
             aliases=ALIASES,
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -103,7 +104,7 @@ class HiddenPromptInject(io.ComfyNode):
         if hidden_prompt is None:
             if prompt_name in ("", FROM_SOCKET):
                 raise RequestError("choose a hidden prompt file, or connect Train Concept Eraser or Load Hidden Prompt")
-            hidden_prompt = read_prompts(folders.find(folders.PROMPTS, prompt_name))
+            hidden_prompt = read_prompts(folders.find(folders.PROMPTS, prompt_name, cls.hidden))
         prompt = hidden_prompt.pick(concept)
         return io.NodeOutput(inject(positive, prompt, strength), inject(negative, prompt, strength))
 
@@ -120,6 +121,7 @@ class LoadHiddenPrompt(io.ComfyNode):
             [prompt_combo("prompt_name", "A hidden prompt file.")],
             [schema.HiddenPrompt.Output(display_name="HIDDEN_PROMPT", tooltip="For Hidden Prompt Inject.")],
             aliases=ALIASES,
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -132,7 +134,7 @@ class LoadHiddenPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, prompt_name: str) -> io.NodeOutput:
-        return io.NodeOutput(read_prompts(folders.find(folders.PROMPTS, prompt_name)))
+        return io.NodeOutput(read_prompts(folders.find(folders.PROMPTS, prompt_name, cls.hidden)))
 
 
 class SaveHiddenPrompt(io.ComfyNode):

@@ -1,0 +1,116 @@
+"""ComfyUI's real frontend in a headless Chromium: load graphs, export them, press Run, take pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SIZE = {"width": 1600, "height": 1000}
+
+EXPORT = """async ([api, name, nodes, note]) => {
+  await app.loadApiJson(api, name);
+  const graph = app.graph, gap = 30, width = 320;
+  const tall = { CLIPTextEncode: 110, MarkdownNote: 260, PreviewAny: 200, SaveImage: 360, PreviewImage: 300 };
+  const place = (node, x, y) => {
+    const [w, h] = node.computeSize();
+    node.setSize([Math.max(w, width), Math.max(h, tall[node.type] ?? 0)]);
+    node.pos = [x, y];
+    return y + node.size[1] + 30 + gap;
+  };
+  const heights = {};
+  for (const [id, facts] of Object.entries(nodes)) {
+    const node = graph.getNodeById(+id);
+    if (facts.title) node.title = facts.title;
+    Object.assign(node.properties, facts.properties);
+    for (const w of node.widgets ?? []) if (w.name === "control_after_generate") w.value = "fixed";
+    const top = facts.column === 0 ? 300 : 0;
+    heights[facts.column] = place(node, facts.column * (width + 90), heights[facts.column] ?? top);
+  }
+  const text = LiteGraph.createNode("MarkdownNote");
+  graph.add(text);
+  text.widgets[0].value = note;
+  place(text, 0, 0);
+  text.title = "Read me";
+  return JSON.stringify(graph.serialize());
+}"""
+LOAD = """async (workflow) => {
+  await app.loadGraphData(JSON.parse(workflow));
+  const box = [Infinity, Infinity, -Infinity, -Infinity];
+  for (const node of app.graph.nodes) {
+    box[0] = Math.min(box[0], node.pos[0]); box[1] = Math.min(box[1], node.pos[1] - 30);
+    box[2] = Math.max(box[2], node.pos[0] + node.size[0]); box[3] = Math.max(box[3], node.pos[1] + node.size[1]);
+  }
+  const ds = app.canvas.ds, [w, h] = [innerWidth - 120, innerHeight - 130];
+  ds.scale = Math.min(1, w / (box[2] - box[0] + 40), h / (box[3] - box[1] + 40));
+  ds.offset = [-box[0] + 90 / ds.scale, -box[1] + 70 / ds.scale];
+  app.canvas.setDirty(true, true);
+}"""
+ALONE = """async (type) => {
+  app.graph.clear();
+  const node = LiteGraph.createNode(type);
+  app.graph.add(node);
+  node.pos = [0, 0];
+  node.setSize([Math.max(400, node.computeSize()[0]), node.computeSize()[1]]);
+  const ds = app.canvas.ds;
+  ds.scale = 1.25; ds.offset = [120, 110];
+  app.canvas.deselectAll?.();
+  app.canvas.setDirty(true, true);
+  await new Promise((done) => setTimeout(done, 600));
+  return [(node.pos[0] + 120 - 12) * 1.25, (node.pos[1] + 110 - 40) * 1.25,
+          (node.size[0] + 24) * 1.25, (node.size[1] + 52) * 1.25];
+}"""
+
+
+def browser() -> str | None:
+    """The path of an installed Chromium, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def page(url: str, query: str = "") -> Iterator[Any]:
+    """The frontend at `url`, ready: every node type is registered."""
+    from playwright.sync_api import sync_playwright
+
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+    request = urllib.request.Request(url + "/settings", json.dumps(settings).encode(), method="POST")
+    urllib.request.urlopen(request, timeout=30).close()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
+        try:
+            shown = running.new_page(viewport=SIZE)
+            shown.goto(url + query)
+            shown.wait_for_function(
+                "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=120_000
+            )
+            yield shown
+        finally:
+            running.close()
+
+
+def press_run(shown: Any, seconds: float = 300) -> None:
+    """Click Run and wait until the server has done it; RuntimeError with the message when a node raised."""
+    shown.evaluate(
+        """async () => {
+          window.ended = null;
+          app.api.addEventListener("execution_success", () => { window.ended = "done"; });
+          app.api.addEventListener("execution_error", (e) => { window.ended = e.detail.exception_message; });
+        }"""
+    )
+    shown.get_by_role("button", name="Run", exact=True).first.click()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended = shown.evaluate("window.ended")
+        if ended == "done":
+            return
+        if ended:
+            raise RuntimeError(str(ended))
+        shown.wait_for_timeout(200)
+    raise RuntimeError(f"the graph did not end within {seconds:.0f} s")

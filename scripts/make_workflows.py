@@ -1,0 +1,162 @@
+"""Makes workflows/ (exported by the real frontend), their thumbnails from real runs, and the pictures of the help pages.
+
+    python scripts/make_workflows.py export      # the JSON files
+    python scripts/make_workflows.py run         # runs every graph on the pocket model: thumbnails, then export again
+    python scripts/make_workflows.py pictures    # after run: screenshots of graphs and nodes
+
+Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
+.cache/comfyui/workflows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPO), str(REPO / "tests" / "host")]
+from host_client import Client  # noqa: E402
+
+from scripts import comfyui_host, frontend, workflow_graphs  # noqa: E402
+from scripts.workflow_graphs import FIRST_FILE, SD15, Graph  # noqa: E402
+
+log = logging.getLogger("make_workflows")
+BASE = comfyui_host.CACHE / "workflows"
+TARGET = REPO / "workflows"
+DOCS = REPO / "docs" / "img"
+HELP = REPO / "web" / "docs" / "img"
+THUMBNAIL = 512
+
+
+def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(API prompt, facts for the layout) with numbers for ids."""
+    ids = {name: str(i) for i, name in enumerate(graph.nodes, 1)}
+
+    def value(given: Any) -> Any:
+        return [ids[given[0]], given[1]] if isinstance(given, list) else given
+
+    api, facts = {}, {}
+    for name, node in graph.nodes.items():
+        inputs = {key: value(given) for key, given in node["inputs"].items()}
+        api[ids[name]] = {"class_type": node["class_type"], "inputs": inputs}
+        facts[ids[name]] = {
+            "column": graph.columns[name],
+            "title": graph.titles.get(name, ""),
+            "properties": graph.properties.get(name, {}),
+        }
+    return api, facts
+
+
+def digest() -> str:
+    """SHA-256 of the shared erasure file, once `run` has made it."""
+    path = BASE / "output" / "loras" / FIRST_FILE
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def export(url: str) -> None:
+    """Write every workflow as the frontend serialises it."""
+    TARGET.mkdir(exist_ok=True)
+    with frontend.page(url) as shown:
+        for name, graph in workflow_graphs.all_graphs(digest()).items():
+            api, facts = numbered(graph)
+            text = shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note])
+            workflow = json.loads(text)
+            workflow["extra"] = {"frontendVersion": workflow.get("extra", {}).get("frontendVersion", "")}
+            (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+            log.info("exported %s", name)
+
+
+def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The own-checkpoint graph with the pocket model and its size."""
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if inputs.get("ckpt_name") == SD15:
+            inputs["ckpt_name"] = "pocket.safetensors"
+        if node["class_type"] == "EmptyLatentImage":
+            inputs |= {"width": 64, "height": 64, "batch_size": 4}
+        if node["class_type"] == "KSampler":
+            inputs["cfg"] = min(inputs["cfg"], 3.0)
+    return prompt
+
+
+def run_all(client: Client) -> None:
+    """Queue every graph in order and make a thumbnail of the first result that it saves or shows."""
+    loras = BASE / "output" / "loras"
+    for path in [*loras.glob("erased_*"), *(BASE / "output" / "hidden_prompts").glob("erased_*")]:
+        path.unlink()
+    for name, graph in workflow_graphs.all_graphs().items():
+        api, _ = numbered(graph)
+        outputs = client.run(pocket_in_place(api), seconds=1800)
+        shown = [node for node in api if outputs.get(node, {}).get("images")]
+        thumbnail(client, outputs, shown[0], TARGET / f"{name}.jpg")
+        log.info("ran %s", name)
+
+
+def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) -> None:
+    """A JPEG of one output, enlarged without blur where it is small."""
+    image = Image.fromarray(client.images(outputs, node)[0])
+    scale = THUMBNAIL / max(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
+    sheet.paste(image, ((THUMBNAIL - image.width) // 2, (THUMBNAIL - image.height) // 2))
+    sheet.save(path, quality=88)
+
+
+def pictures(url: str) -> None:
+    """Screenshots: every workflow after Run (its results come from the server's cache), and every node for its page."""
+    for folder in (DOCS, HELP):
+        folder.mkdir(parents=True, exist_ok=True)
+    with frontend.page(url) as shown:
+        nodes = [
+            t for t in shown.evaluate("Object.keys(LiteGraph.registered_node_types)") if t.startswith("ConceptEraser_")
+        ]
+        for kind in nodes:
+            x, y, width, height = shown.evaluate(frontend.ALONE, kind)
+            clip = {"x": max(x, 0), "y": max(y, 0), "width": width, "height": height}
+            name = kind.removeprefix("ConceptEraser_")
+            save_png(shown.screenshot(clip=clip), HELP / f"{name}.png")
+        for name in workflow_graphs.all_graphs():
+            if name == "erase_from_your_checkpoint":
+                continue
+            shown.evaluate(frontend.LOAD, (TARGET / f"{name}.json").read_text(encoding="utf-8"))
+            frontend.press_run(shown, 900)
+            shown.wait_for_timeout(1500)
+            image = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+            image.save(DOCS / f"workflow_{name}.jpg", quality=85)
+            log.info("pictured %s", name)
+
+
+def save_png(data: bytes, path: Path) -> None:
+    """A PNG with a palette: a third of the size."""
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def main() -> int:
+    """The command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="+", choices=("export", "run", "pictures"))
+    args = parser.parse_args()
+    BASE.mkdir(parents=True, exist_ok=True)
+    arguments = ["--cpu", *comfyui_host.isolated_arguments()]
+    with (BASE / "host.log").open("w") as output, comfyui_host.Host(BASE, arguments=arguments, output=output) as host:
+        host.wait_ready()
+        for command in args.commands:
+            if command == "run":
+                run_all(Client(host.url, BASE))
+            else:
+                {"export": export, "pictures": pictures}[command](host.url)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
