@@ -60,12 +60,12 @@ ALONE = """async (type) => {
   node.pos = [0, 0];
   node.setSize([Math.max(400, node.computeSize()[0]), node.computeSize()[1]]);
   const ds = app.canvas.ds;
-  ds.scale = 1.25; ds.offset = [120, 110];
+  ds.scale = 1.25; ds.offset = [300, 190];
   app.canvas.deselectAll?.();
   app.canvas.setDirty(true, true);
   await new Promise((done) => setTimeout(done, 600));
-  return [(node.pos[0] + 120 - 12) * 1.25, (node.pos[1] + 110 - 40) * 1.25,
-          (node.size[0] + 24) * 1.25, (node.size[1] + 52) * 1.25];
+  return [(node.pos[0] + 300 - 12) * 1.25, (node.pos[1] + 190 - 50) * 1.25,
+          (node.size[0] + 24) * 1.25, (node.size[1] + 62) * 1.25];
 }"""
 
 

@@ -2,7 +2,10 @@
 
     python scripts/make_workflows.py export      # the JSON files
     python scripts/make_workflows.py run         # runs every graph on the pocket model: thumbnails, then export again
-    python scripts/make_workflows.py pictures    # after run: screenshots of graphs and nodes
+    python scripts/make_workflows.py nodes       # pictures of the nodes for their help pages
+    python scripts/make_workflows.py graphs      # after run: screenshots of the workflows with their results
+
+Several commands may be given at once, in order: run export graphs.
 
 Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
 .cache/comfyui/workflows.
@@ -111,19 +114,21 @@ def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) ->
     sheet.save(path, quality=88)
 
 
-def pictures(url: str) -> None:
-    """Screenshots: every workflow after Run (its results come from the server's cache), and every node for its page."""
-    for folder in (DOCS, HELP):
-        folder.mkdir(parents=True, exist_ok=True)
+def picture_nodes(url: str) -> None:
+    """A screenshot of every node for its help page."""
+    HELP.mkdir(parents=True, exist_ok=True)
     with frontend.page(url) as shown:
-        nodes = [
-            t for t in shown.evaluate("Object.keys(LiteGraph.registered_node_types)") if t.startswith("ConceptEraser_")
-        ]
-        for kind in nodes:
+        kinds = shown.evaluate("Object.keys(LiteGraph.registered_node_types)")
+        for kind in (kind for kind in kinds if kind.startswith("ConceptEraser_")):
             x, y, width, height = shown.evaluate(frontend.ALONE, kind)
             clip = {"x": max(x, 0), "y": max(y, 0), "width": width, "height": height}
-            name = kind.removeprefix("ConceptEraser_")
-            save_png(shown.screenshot(clip=clip), HELP / f"{name}.png")
+            save_png(shown.screenshot(clip=clip), HELP / f"{kind.removeprefix('ConceptEraser_')}.png")
+
+
+def picture_graphs(url: str) -> None:
+    """A screenshot of every workflow after Run; after `run`, its results come from the server's cache."""
+    DOCS.mkdir(parents=True, exist_ok=True)
+    with frontend.page(url) as shown:
         for name in workflow_graphs.all_graphs():
             if name == "erase_from_your_checkpoint":
                 continue
@@ -144,7 +149,7 @@ def main() -> int:
     """The command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="+", choices=("export", "run", "pictures"))
+    parser.add_argument("commands", nargs="+", choices=("export", "run", "nodes", "graphs"))
     args = parser.parse_args()
     BASE.mkdir(parents=True, exist_ok=True)
     arguments = ["--cpu", *comfyui_host.isolated_arguments()]
@@ -154,7 +159,7 @@ def main() -> int:
             if command == "run":
                 run_all(Client(host.url, BASE))
             else:
-                {"export": export, "pictures": pictures}[command](host.url)
+                {"export": export, "nodes": picture_nodes, "graphs": picture_graphs}[command](host.url)
     return 0
 
 

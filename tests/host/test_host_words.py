@@ -1,0 +1,88 @@
+"""What people read: every node has a help page with a picture, every input a tooltip, the locale is the nodes' own words."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from host_client import Client
+
+REPO = Path(__file__).resolve().parents[2]
+PREFIX = "ConceptEraser_"
+# Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
+ORDER = {
+    "TrainConceptEraser": "model clip vae method concepts anchor retain steps tune rank seed key_seed width height batch "
+    "precision compute filename_prefix",
+    "KPOPSettings": "mechanism lambda_ k eta eta_p guidance retain_weight recovery_target latents latents_from optimizer "
+    "null_space",
+    "ApplySanitizedUNet": "model erasure_name strength erasure",
+    "HiddenPromptInject": "positive negative prompt_name concept strength hidden_prompt",
+    "NudeNetScore": "images classes own_classes threshold censor",
+    "LoadErasure": "erasure_name",
+    "LoadHiddenPrompt": "prompt_name",
+    "SaveHiddenPrompt": "hidden_prompt filename_prefix",
+    "ErasureInfo": "erasure model",
+    "Compare": "before after third fourth labels",
+    "ESDSettings": "eta negative_guidance guidance retain_weight latents",
+    "CASettings": "eta anchor_images anchor_guidance retain_weight",
+    "UCESettings": "preset layers l s_e s_p",
+    "TIMESettings": "layers lambda_",
+    "DoubleProjectionsSettings": "layers directions kept_energy",
+}
+
+
+@pytest.fixture(scope="module")
+def nodes(host: Client) -> dict[str, Any]:
+    """The pack's nodes as the frontend hears of them."""
+    return {
+        name.removeprefix(PREFIX): facts for name, facts in host.get("/object_info").items() if name.startswith(PREFIX)
+    }
+
+
+def test_ids_and_the_order_of_inputs_never_change(nodes: dict[str, Any], pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes.registry import all_nodes
+
+    now = {}
+    for node in all_nodes():
+        schema = node.GET_SCHEMA()
+        now[schema.node_id.removeprefix(PREFIX)] = " ".join(i.id for i in schema.inputs)
+    assert nodes.keys() == now.keys()
+    for name, order in ORDER.items():
+        assert now[name].startswith(order), f"{name}: inputs may only be appended"
+
+
+def test_every_input_and_node_says_what_it_is_for(nodes: dict[str, Any]) -> None:
+    for name, facts in nodes.items():
+        assert facts["category"] == "concept eraser"
+        assert len(facts["description"]) > 30, name
+        for group in ("required", "optional"):
+            for field, (_, options) in facts["input"].get(group, {}).items():
+                assert len(options.get("tooltip", "")) > 15, f"{name}.{field}"
+
+
+def test_every_node_has_a_help_page_with_its_picture_and_all_its_inputs(host: Client, nodes: dict[str, Any]) -> None:
+    for name, facts in nodes.items():
+        page = (REPO / "web" / "docs" / f"{PREFIX}{name}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {facts['display_name']}\n")
+        pictures = re.findall(r"!\[.*?\]\((.+?)\)", page)
+        assert pictures, f"{name}: no picture"
+        for picture in pictures:
+            assert (REPO / "web" / "docs" / picture).is_file(), f"{name}: {picture} is missing"
+    served = host.text("/extensions/ConceptEraser/docs/ConceptEraser_Compare.md")
+    assert served.startswith("# Compare")
+
+
+def test_the_locale_holds_the_nodes_own_words(nodes: dict[str, Any]) -> None:
+    locale = json.loads((REPO / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert {name.removeprefix(PREFIX) for name in locale} == set(nodes)
+    for name, facts in nodes.items():
+        entry = locale[PREFIX + name]
+        assert entry["display_name"] == facts["display_name"]
+        fields = {**facts["input"].get("required", {}), **facts["input"].get("optional", {})}
+        assert set(entry["inputs"]) == set(fields), f"{name}: run python scripts/make_locale.py"
+        for field, (_, options) in fields.items():
+            assert entry["inputs"][field]["tooltip"] == options["tooltip"], f"{name}.{field}: run make_locale.py"
