@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 
 import pytest
 import torch
@@ -120,6 +122,37 @@ def test_too_few_pictures_are_refused():
         fid.extract(JudgeFeatures(judge()), [])
 
 
-def test_missing_inception_weights_are_named(tmp_path):
+class FakeInception(torch.nn.Module):
+    """In place of torchmetrics': remembers what it was given."""
+
+    def __init__(self, name, layers, path):
+        super().__init__()
+        self.said = (name, layers, path)
+
+    def forward(self, x):
+        return x.float().flatten(1)
+
+
+def test_inception_gets_the_file_and_whole_numbers(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", types.ModuleType("torch_fidelity"))
+    stand_in = types.SimpleNamespace(NoTrainInceptionV3=FakeInception)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", stand_in)
+    path = tmp_path / "inception.pth"
+    torch.save({"fc.weight": torch.zeros(1)}, path)
+    extractor = InceptionFeatures(path)
+    assert extractor._network.said == ("inception-v3-compat", ["2048"], str(path)) and extractor.prefix == ""
+    images = pictures(2, 3, 3)
+    assert torch.equal(extractor.features(images), (images * 255).round().flatten(1))  # no 6.9999 cut to 6
+
+
+def test_missing_or_doubtful_inception_weights_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "inception.pth"
     with pytest.raises(ModelError, match=r"there is no file .*weights-inception-2015-12-05.*Nothing is downloaded"):
-        InceptionFeatures(tmp_path / "inception.pth")
+        InceptionFeatures(path)
+    torch.save({"call": print}, path)
+    with pytest.raises(ModelError, match="cannot read"):
+        InceptionFeatures(path)
+    torch.save({"fc.weight": torch.zeros(1)}, path)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ModelError, match="pip install torch-fidelity"):
+        InceptionFeatures(path)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import ModelError, RequestError
 from ..pocket.judge import Judge
 from .optional import optional
-from .weights import check_pictures
+from .weights import check_pictures, read_weights
 
 WANTED = "the FID's Inception weights (weights-inception-2015-12-05-6726825d.pth of the package torch-fidelity)"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -42,10 +42,7 @@ class InceptionFeatures:
     prefix = ""
 
     def __init__(self, weights: Path, device: str | torch.device = "cpu"):
-        if not weights.is_file():
-            raise ModelError(
-                f"there is no file {weights.resolve()}: it should be {WANTED}. Nothing is downloaded: put it there"
-            )
+        read_weights(weights, WANTED)  # refuses what holds more than tensors: torch-fidelity itself would run it
         optional("torch_fidelity", "FID", "torch-fidelity")
         build = optional("torchmetrics.image.fid", "FID", "torchmetrics").NoTrainInceptionV3
         try:
