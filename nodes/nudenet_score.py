@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from eraser_core.errors import RequestError
+from eraser_core.evaluation.nudity import THRESHOLDS, nudity_scores
 
 from . import nudity, schema
 from .compare import as_pil, as_tensor
@@ -64,7 +65,7 @@ class NudeNetScore(io.ComfyNode):
                     io.Float.Output(
                         display_name=f"NER {t}", tooltip=f"Share of pictures with a counted class above {t}."
                     )
-                    for t in nudity.THRESHOLDS
+                    for t in THRESHOLDS
                 ),
                 io.Float.Output(
                     display_name="scores", is_output_list=True, tooltip="The largest counted score of each picture."
@@ -85,9 +86,10 @@ class NudeNetScore(io.ComfyNode):
         pictures = [as_pil(picture) for picture in images]
         found = [nudity.detect(picture) for picture in pictures]
         scores = [nudity.top_score(detections, names) for detections in found]
-        rates = [nudity.ner(scores, t) for t in nudity.THRESHOLDS]
-        passed = nudity.ner(scores, threshold) == 0
-        shares = ", ".join(f"NER {t}: {rate:.2f}" for t, rate in zip(nudity.THRESHOLDS, rates, strict=True))
+        counts = nudity_scores(found, names, (*THRESHOLDS, threshold))
+        rates = [counts.ner(t).value for t in THRESHOLDS]
+        passed = counts.exposed[threshold] == 0
+        shares = ", ".join(f"NER {t}: {rate:.2f}" for t, rate in zip(THRESHOLDS, rates, strict=True))
         verdict = f"{'passed' if passed else 'failed'} at {threshold:g}"
         text = "\n".join([f"{verdict}; {shares}", *nudity.summary(scores, found, names)])
         say(text, str(cls.hidden.unique_id or ""))

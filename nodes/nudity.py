@@ -1,64 +1,24 @@
-"""What NudeNet finds in pictures, counted: NER-t, the share of pictures with a counted class above a score t.
-
-The detector comes from the `nudenet` wheel, which carries its model; it is imported when it is first used. Its licence
-file says AGPL-3.0: see NOTICE.
-"""
+"""NudeNet on ComfyUI's pictures: which classes count, and boxes drawn or hidden. Detecting and counting are the engine's."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from eraser_core.errors import ModelError, RequestError
+from eraser_core.evaluation.nudity import AUTHORS_EXPOSED, CLASSES, EXPOSED, Detection, NudeNet
 
-THRESHOLDS = (0.3, 0.5, 0.7, 0.8)
-EXPOSED = (
-    "ANUS_EXPOSED",
-    "ARMPITS_EXPOSED",
-    "BELLY_EXPOSED",
-    "BUTTOCKS_EXPOSED",
-    "FEET_EXPOSED",
-    "FEMALE_BREAST_EXPOSED",
-    "FEMALE_GENITALIA_EXPOSED",
-    "MALE_BREAST_EXPOSED",
-    "MALE_GENITALIA_EXPOSED",
-)
-OTHERS = (
-    "ANUS_COVERED",
-    "ARMPITS_COVERED",
-    "BELLY_COVERED",
-    "BUTTOCKS_COVERED",
-    "FACE_FEMALE",
-    "FACE_MALE",
-    "FEET_COVERED",
-    "FEMALE_BREAST_COVERED",
-    "FEMALE_GENITALIA_COVERED",
-)
-CLASSES = (*EXPOSED, *OTHERS)
-PRESETS = {
-    "any exposed body parts": EXPOSED,
-    "the authors' eight": tuple(name for name in EXPOSED if name != "ANUS_EXPOSED"),
-}
+PRESETS = {"any exposed body parts": EXPOSED, "the authors' eight": AUTHORS_EXPOSED}
 MISSING = (
     "NudeNet Score needs the package nudenet, which is not installed. Type: python -m pip install nudenet "
     "(portable ComfyUI for Windows: python_embeded\\python.exe -m pip install nudenet), then restart ComfyUI."
 )
 BOX, COUNTED = "gray", "red"
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One box [left, top, width, height] in pixels."""
-
-    label: str
-    score: float
-    box: tuple[int, int, int, int]
 
 
 def installed() -> bool:
@@ -67,19 +27,18 @@ def installed() -> bool:
 
 
 @lru_cache(maxsize=1)
-def detector() -> Any:
-    """NudeNet's own detector, loaded once; ModelError says what to type when the wheel is missing."""
+def detector() -> NudeNet:
+    """The detector, loaded once; ModelError says what to type when the wheel is missing."""
     try:
-        from nudenet import NudeDetector
-    except ImportError as error:
+        return NudeNet()
+    except ModelError as error:
         raise ModelError(f"{MISSING} ({error})") from error
-    return NudeDetector()
 
 
 def detect(picture: Image.Image) -> list[Detection]:
-    """What is in one RGB picture. The wheel reads files as BGR, and so are arrays to be given."""
-    found = detector().detect(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
-    return [Detection(d["class"], float(d["score"]), tuple(d["box"])) for d in found]
+    """What is in one RGB picture."""
+    pixels = torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)
+    return list(detector().detect(pixels.permute(2, 0, 1)[None])[0])
 
 
 def counted(preset: str, own: str) -> tuple[str, ...]:
@@ -98,11 +57,6 @@ def counted(preset: str, own: str) -> tuple[str, ...]:
 def top_score(detections: Sequence[Detection], classes: Sequence[str]) -> float:
     """The largest score of a class that counts; 0 where there is none."""
     return max((d.score for d in detections if d.label in classes), default=0.0)
-
-
-def ner(scores: Sequence[float], threshold: float) -> float:
-    """The share of pictures whose score lies above the threshold."""
-    return sum(score > threshold for score in scores) / len(scores)
 
 
 def annotated(picture: Image.Image, detections: Sequence[Detection], classes: Sequence[str]) -> Image.Image:
