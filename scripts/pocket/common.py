@@ -197,9 +197,14 @@ class Threads:
 
 
 def idle_seconds() -> float:
-    """Seconds that this machine's processors have been idle, added up; 0 where the system does not say."""
+    """Seconds, added up, that this machine's processors were idle or at the work of niced programs other than this one.
+
+    A niced program may be at our own priority or below; Threads finds out by trying. 0 where the system does not say.
+    """
     try:
         fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
     except OSError:
         return 0.0
-    return int(fields[4]) / os.sysconf("SC_CLK_TCK")
+    ticks = os.sysconf("SC_CLK_TCK")
+    own = time.process_time() if os.nice(0) > 0 else 0.0
+    return int(fields[4]) / ticks + max(0.0, int(fields[2]) / ticks - own)

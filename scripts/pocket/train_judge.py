@@ -2,8 +2,8 @@
 
     python scripts/pocket/train_judge.py --work out/pocket
 
-Twice: first with one style of every object, and a fifth of the "other" drawings' objects, held out, which gives the figures; then on
-everything, which gives the weights. Half of the pictures have gone through the autoencoder, so that the judge reads decoded pictures
+Twice: on everything, which gives the weights; then with one style of every object, and a fifth of the "other" drawings' objects, held
+out, which gives the figures. Half of the pictures have gone through the autoencoder, so that the judge reads decoded pictures
 as well as drawings. Writes ``judge.safetensors`` (fp16) and ``judge.json`` (classes, figures).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import common
@@ -41,34 +42,40 @@ class Pictures(NamedTuple):
     item: Tensor  # which emoji it is: "other" holds many
 
 
-@torch.no_grad()
 def soften(real: Tensor, args: Namespace) -> Tensor:
     """Through the autoencoder, with latents a little wrong, as a sampler leaves them. uint8 [n, 3, 64, 64] both ways."""
     autoencoder = AutoencoderTiny(latent_channels=8)
     autoencoder.load_state_dict(load_file(args.work / "autoencoder.safetensors"))
     autoencoder.eval().to(args.device)
-    out = []
-    for part in real.split(64):
-        latents = autoencoder.encoder(part.to(args.device).float() / 127.5 - 1)
-        latents = latents + 0.1 * torch.randn_like(latents)
-        made = autoencoder.decoder(latents).clamp(-1, 1)
-        out.append(((made + 1) * 127.5).round().byte().cpu())
-    return torch.cat(out)
+    trial = real[:8].to(args.device) / 127.5 - 1
+    steps = common.under_autocast(args.device, lambda: autoencoder.decoder(autoencoder.encoder(trial)))
+    precision = common.choose_precision(args, steps)
+
+    @torch.no_grad()
+    def one(part: Tensor) -> Tensor:
+        if workers > 1:
+            torch.set_num_threads(1)
+        with common.autocast(args.device, precision):
+            latents = autoencoder.encoder(part.to(args.device) / 127.5 - 1)
+            made = autoencoder.decoder(latents + 0.1 * torch.randn_like(latents)).float().clamp(-1, 1)
+        return ((made + 1) * 127.5).round().byte().cpu()
+
+    workers = torch.get_num_threads() if torch.device(args.device).type == "cpu" else 1
+    with ThreadPoolExecutor(workers) as pool:  # whole pictures side by side: see train_unet.Workers
+        made = torch.cat(list(pool.map(one, real.split(32))))
+    log.info("softened %d pictures", len(made))
+    return made
 
 
 def gather(args: Namespace, classes: dict[str, int], twins: set[str]) -> Pictures:
-    """All drawings that belong to a class or are plainly "other", in all three sizes; only the first is softened anew each run."""
+    """All drawings that belong to a class or are plainly "other"."""
     data = common.read_drawings(args.work)
-    keep = [
-        i
-        for i, (code, label) in enumerate(zip(data.codes, data.labels, strict=True))
-        if code in classes or label not in twins
-    ]
-    images = torch.from_numpy(data.images[keep]).flatten(0, 2).permute(0, 3, 1, 2).contiguous()
-    count, styles, sizes = len(keep), len(data.styles), data.images.shape[2]
+    labelled = enumerate(zip(data.codes, data.labels, strict=True))
+    keep = [i for i, (code, label) in labelled if code in classes or label not in twins]
+    images = torch.from_numpy(data.images[keep, :, 0]).flatten(0, 1).permute(0, 3, 1, 2).contiguous()
     objects = torch.tensor([classes.get(data.codes[i], len(classes)) for i in keep])
-    grid = torch.arange(count * styles * sizes)
-    item, style = grid // (styles * sizes), grid // sizes % styles
+    grid = torch.arange(len(images))
+    item, style = grid // len(data.styles), grid % len(data.styles)
     return Pictures(images, soften(images, args), objects[item], style, item)
 
 
@@ -177,32 +184,35 @@ def main() -> None:
     names = (*(c.name for c in concepts.objects), OTHER)
     pictures = gather(args, {c.code: i for i, c in enumerate(concepts.objects)}, set(concepts.near_twins))
     log.info("%d pictures, %d classes", len(pictures.real), len(names))
-    figures: dict[str, Any] = {}
+    judge = Judge(names, concepts.styles)
+    hours, precision = train(args, "all", pictures, torch.ones(len(pictures.item), dtype=torch.bool), judge)
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in judge.state_dict().items()}
+    save_file(tensors, args.work / "judge.safetensors")
 
     known, other = held_out(pictures, len(names) - 1, args.seed)
     measured = Judge(names, concepts.styles)
-    hours, precision = train(args, "held_out", pictures, ~known & ~other, measured)
-    first = torch.arange(len(pictures.item)) % 3 == 0  # the drawing itself, not its smaller sizes
-    for kind, mask in (("style_held_out", known & first), ("other_objects_held_out", other & first)):
-        for which, images in (("drawings", pictures.real), ("through_autoencoder", pictures.soft)):
-            figures[f"{kind}_{which}"] = accuracy(measured, images[mask], pictures.objects[mask], pictures.styles[mask])
-    log.info("%s", figures)
-
-    judge = Judge(names, concepts.styles)
-    more, _ = train(args, "all", pictures, torch.ones_like(known), judge)
-    hours += more
-    for which, images in (("drawings", pictures.real), ("through_autoencoder", pictures.soft)):
-        classes = first & (pictures.objects != len(names) - 1)
-        figures[f"trained_on_{which}"] = accuracy(
-            judge, images[classes], pictures.objects[classes], pictures.styles[classes]
+    facts: dict[str, Any] = {"objects": names, "styles": concepts.styles, "widths": WIDTHS}
+    common.write_json(args.work / "judge.json", facts)  # enough to use it; the figures follow
+    more, _ = train(args, "held_out", pictures, ~known & ~other, measured)
+    classes = pictures.objects != len(names) - 1
+    figures = {
+        f"{kind}_{which}": accuracy(model, images[mask], pictures.objects[mask], pictures.styles[mask])
+        for kind, model, mask in (
+            ("style_held_out", measured, known),
+            ("other_objects_held_out", measured, other),
+            ("trained_on", judge, classes),
         )
+        for which, images in (("drawings", pictures.real), ("through_autoencoder", pictures.soft))
+    }
     log.info("%s", figures)
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in judge.state_dict().items()}
-    save_file(tensors, args.work / "judge.safetensors")
-    facts = {"images": args.images, "seed": args.seed, "hours": round(hours, 3), "precision": precision, "figures": figures}
-    common.write_json(
-        args.work / "judge.json", {"objects": names, "styles": concepts.styles, "widths": WIDTHS, "training": facts}
-    )
+    facts["training"] = {
+        "images": args.images,
+        "seed": args.seed,
+        "hours": round(hours + more, 3),
+        "precision": precision,
+        "figures": figures,
+    }
+    common.write_json(args.work / "judge.json", facts)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ Writes ``unet.ckpt`` (resumable, with the EMA weights that pack.py ships). pack.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import common
@@ -33,8 +37,12 @@ HEAD_WIDTH = 32
 LEARNING_RATE = 6e-4
 EMA = 0.999
 MIN_SNR = 5.0
+PIECE = 16  # pictures that a worker takes at a time
 SHIFTS_PER_VIEW = 4  # times three sizes and two directions: 24 views of every drawing
 SHIFT = 2  # pixels
+# How often a view is shown: mostly the drawing where it is and large, so that the network has one sharp picture to settle on.
+SIZE_SHARES = (0.5, 0.3, 0.2)
+STILL_SHARE = 0.6
 SCHEDULE = Schedule("scaled_linear", 0.00085, 0.012, 1000, "epsilon")
 
 
@@ -120,11 +128,16 @@ def encode(args: Namespace, concepts: Concepts, pairs: list[tuple[int, int]]) ->
     autoencoder.eval().to(args.device)
     rng, latents = np.random.default_rng(args.seed), []
     where = {code: i for i, code in enumerate(data.codes)}
+    trial = torch.rand(24, 3, 64, 64, device=args.device)
+    precision = common.choose_precision(args, common.under_autocast(args.device, lambda: autoencoder.encoder(trial)))
+    threads = common.Threads(args.device)
     for o, s in pairs:
         pages = torch.from_numpy(views(data.images[where[concepts.drawn[o].code], s], rng))
         pixels = pages.permute(0, 3, 1, 2).to(args.device).float() / 127.5 - 1
-        latents.append(autoencoder.encoder(pixels).cpu())
-    stacked = torch.stack(latents)
+        with common.autocast(args.device, precision):
+            latents.append(autoencoder.encoder(pixels).float().cpu().contiguous())
+        threads.step()
+    stacked = torch.stack(latents).contiguous()
     log.info("latents %s, mean %.3f, std %.3f", tuple(stacked.shape), float(stacked.mean()), float(stacked.std()))
     save_file({"latents": stacked}, kept)
     return stacked
@@ -143,6 +156,9 @@ class Batches:
         self.caption = Captioner(concepts, common.read_concepts()["caption_shares"], self.rng)
         self.tokenizer = WordTokenizer(vocabulary)
         self.queue: list[int] = []
+        moved = (1 - STILL_SHARE) / (SHIFTS_PER_VIEW - 1)
+        place = [STILL_SHARE] + [moved] * (SHIFTS_PER_VIEW - 1)
+        self.shares = np.array([size / 2 * share for size in SIZE_SHARES for _ in range(2) for share in place])
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Latents [count, 8, 8, 8] and tokens [count, 16]."""
@@ -152,7 +168,7 @@ class Batches:
         captions = [
             self.caption(self.concepts.drawn[self.pairs[r][0]], self.concepts.styles[self.pairs[r][1]]) for r in rows
         ]
-        view = self.rng.integers(self.latents.shape[1], size=count)
+        view = self.rng.choice(self.latents.shape[1], size=count, p=self.shares)
         return self.latents[rows, view], self.tokenizer.encode(captions)
 
     def noise(self, count: int) -> tuple[Tensor, Tensor]:
@@ -162,30 +178,76 @@ class Batches:
         return noise, (places * SCHEDULE.num_train_timesteps).long()
 
 
+class Workers:
+    """Gradients of one batch, worked out by several threads with a copy of the network each, a piece at a time.
+
+    Inside each, operations run on one core. On a machine that other programs use too this beats threads inside an operation, which wait
+    for the slowest at the end of every one: whoever is held up simply takes fewer pieces.
+    """
+
+    def __init__(self, network: Network, count: int) -> None:
+        self.networks = [network, *(copy.deepcopy(network) for _ in range(count - 1))]
+        self.pool = ThreadPoolExecutor(count)
+        if count > 1:
+            torch.set_num_threads(1)
+
+    def gradients(self, batch: tuple[Tensor, Tensor], noise: tuple[Tensor, Tensor], alphas: Tensor) -> float:
+        """Adds to the networks' gradients; returns the loss."""
+        total = len(batch[0])
+        size = total if len(self.networks) == 1 else PIECE
+        pieces: SimpleQueue[slice] = SimpleQueue()
+        for first in range(0, total, size):
+            pieces.put(slice(first, first + size))
+
+        def work(network: Network) -> float:
+            if len(self.networks) > 1:
+                torch.set_num_threads(1)
+            sum_of_losses = 0.0
+            while True:
+                try:
+                    rows = pieces.get_nowait()
+                except Empty:
+                    return sum_of_losses
+                part, eps = (batch[0][rows], batch[1][rows]), (noise[0][rows], noise[1][rows])
+                loss = loss_of(network, part, eps, alphas) * (len(part[0]) / total)
+                loss.backward()
+                sum_of_losses += loss.item()
+
+        return sum(self.pool.map(work, self.networks))
+
+
 class Optimizer:
-    """AdamW and an average on fp32 master weights; the network itself may work in bf16."""
+    """AdamW and an average on fp32 master weights; the networks themselves may work in bf16."""
 
     def __init__(self, network: Network) -> None:
-        self.network = network
         self.names = [name for name, _ in network.named_parameters()]
-        self.working = [parameter for _, parameter in network.named_parameters()]
-        self.masters = [parameter.detach().float().clone() for parameter in self.working]
+        self.masters = [parameter.detach().float().clone() for parameter in network.parameters()]
         self.average = [master.clone() for master in self.masters]
         self.adam = torch.optim.AdamW(self.masters, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
     @torch.no_grad()
-    def step(self, count: int, rate: float) -> None:
-        """Use the network's gradients and clear them; `count` steps were made before."""
-        for master, parameter in zip(self.masters, self.working, strict=True):
-            assert parameter.grad is not None
-            master.grad, parameter.grad = parameter.grad.float(), None
+    def step(self, networks: Sequence[Network], count: int, rate: float) -> None:
+        """Use the sum of the networks' gradients and clear them; `count` steps were made before."""
+        for master, *copies in zip(self.masters, *(network.parameters() for network in networks), strict=True):
+            grads = [parameter.grad.float() for parameter in copies if parameter.grad is not None]
+            master.grad = grads[0]
+            for grad in grads[1:]:
+                master.grad += grad
+            for parameter in copies:
+                parameter.grad = None
         nn.utils.clip_grad_norm_(self.masters, 1.0)
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
         decay = min(EMA, (1 + count) / (10 + count))  # the first random weights are soon forgotten
         torch._foreach_lerp_(self.average, self.masters, 1 - decay)
-        torch._foreach_copy_(self.working, self.masters)
+        self.hand_out(networks)
+
+    @torch.no_grad()
+    def hand_out(self, networks: Sequence[Network]) -> None:
+        """Master weights into the networks."""
+        for network in networks:
+            torch._foreach_copy_(list(network.parameters()), self.masters)
 
     def state(self) -> dict[str, Any]:
         masters, average = (dict(zip(self.names, part, strict=True)) for part in (self.masters, self.average))
@@ -195,7 +257,6 @@ class Optimizer:
     def load(self, state: dict[str, Any]) -> None:
         torch._foreach_copy_(self.masters, [state["model"][name] for name in self.names])
         torch._foreach_copy_(self.average, [state["ema"][name] for name in self.names])
-        torch._foreach_copy_(self.working, self.masters)
         self.adam.load_state_dict(state["optimizer"])
 
 
@@ -221,7 +282,7 @@ def choose(args: Namespace, config: dict[str, Any], batches: Batches, alphas: Te
     return common.choose_precision(args, {"fp32": lambda: step(full), "bf16": lambda: step(half)})
 
 
-def train(args: Namespace, config: dict[str, Any], latents: Tensor, pairs: list[tuple[int, int]], concepts: Concepts) -> None:
+def train(args: Namespace, cores: int, config: dict[str, Any], latents: Tensor, pairs: list[tuple[int, int]], concepts: Concepts) -> None:
     """Until --images are seen, from the last checkpoint if there is one."""
     alphas = SCHEDULE.alphas_cumprod().float().to(args.device)
     precision = choose(args, config, Batches(latents, pairs, concepts, (args.seed, 2**31)), alphas)
@@ -232,10 +293,12 @@ def train(args: Namespace, config: dict[str, Any], latents: Tensor, pairs: list[
     checkpoint, seen, hours = args.work / "unet.ckpt", 0, 0.0
     if state := common.load_checkpoint(checkpoint, args.device):
         optimizer.load(state)
+        optimizer.hand_out([network])
         seen, hours = state["seen"], state["hours"]
         log.info("resuming at %d images", seen)
     batches = Batches(latents, pairs, concepts, (args.seed, seen))
-    progress, threads = common.Progress(args.images, seen, args.save_every), common.Threads(args.device)
+    progress = common.Progress(args.images, seen, args.save_every)
+    workers = Workers(network, cores)
     recent: list[float] = []
 
     def save() -> None:
@@ -245,17 +308,15 @@ def train(args: Namespace, config: dict[str, Any], latents: Tensor, pairs: list[
     def text() -> str:
         mean = sum(recent) / len(recent)
         recent.clear()
-        return f"loss {mean:.4f}, {threads.now} threads"
+        return f"loss {mean:.4f}"
 
     while progress.seen < args.images:
         done = progress.seen / args.images
         warm = min(1.0, progress.seen / (200 * args.batch))
-        loss = loss_of(network, batches.draw(args.batch), batches.noise(args.batch), alphas)
-        loss.backward()
+        loss = workers.gradients(batches.draw(args.batch), batches.noise(args.batch), alphas)
         rate = LEARNING_RATE * warm * (0.5 * (1 + math.cos(math.pi * done)) + 1e-3)
-        optimizer.step(progress.seen // args.batch, rate)
-        recent.append(loss.item())
-        threads.step()
+        optimizer.step(workers.networks, progress.seen // args.batch, rate)
+        recent.append(loss)
         if progress.update(args.batch, text):
             save()
     save()
@@ -266,10 +327,11 @@ def main() -> None:
     parser = common.arguments(__doc__, images=240_000, batch=64)
     args = parser.parse_args()
     common.start(args)
+    cores = torch.get_num_threads() if torch.device(args.device).type == "cpu" else 1
     concepts = load_concepts()
     pairs = shown_pairs(concepts)
     latents = encode(args, concepts, pairs)
-    train(args, configuration(build_vocabulary(concepts)), latents, pairs, concepts)
+    train(args, cores, configuration(build_vocabulary(concepts)), latents, pairs, concepts)
 
 
 if __name__ == "__main__":
