@@ -44,7 +44,7 @@ def find(kind: str, name: str, hidden: Any = None) -> Path:
 def recipe(workflow: Any, node_id: Any, name: str) -> str:
     """What the workflow's own node says of a file: its hash, where it comes from, and how to make it."""
     nodes = workflow.get("nodes", []) if isinstance(workflow, dict) else []
-    own = next((n for n in nodes if str(n.get("id")) == str(node_id)), {})
+    own: dict[str, Any] = next((n for n in nodes if str(n.get("id")) == str(node_id)), {})
     properties = own.get("properties", {})
     for model in properties.get("models", []):
         if model.get("name") == name:

@@ -305,7 +305,7 @@ def erase_from_your_checkpoint() -> Graph:
         filename_prefix="loras/erased_from_mine",
     )
     injected = _inject(graph, texts, 3, hidden_prompt=hidden)
-    look = {"steps": 20, "cfg": 7.0, "sampler": "euler", "scheduler": "normal"}
+    look: dict[str, Any] = {"steps": 20, "cfg": 7.0, "sampler": "euler", "scheduler": "normal"}
     rows = [
         _draw(graph, "before", 3, model, texts, latent, vae, **look),
         _draw(graph, "after", 3, sanitized, texts, latent, vae, **look),

@@ -72,3 +72,17 @@ def test_a_graph_that_fails_says_why_in_the_frontend(host: Client, browser: str)
         with pytest.raises(RuntimeError, match=r"there is no file 'gone.safetensors'"):
             frontend.press_run(page, 60)
         page.get_by_text("there is no file 'gone.safetensors'").first.wait_for(timeout=10_000)
+
+
+def test_a_missing_wheel_is_said_when_the_graph_is_opened(host: Client, browser: str) -> None:
+    add = "async (say) => { const type = LiteGraph.registered_node_types.ConceptEraser_NudeNetScore;"
+    add += " if (say) type.nodeData.description += ' NudeNet Score needs the package nudenet, which is not installed.';"
+    add += " const node = LiteGraph.createNode('ConceptEraser_NudeNetScore'); app.graph.clear(); app.graph.add(node);"
+    add += " await app.loadGraphData(app.graph.serialize()); }"
+    with frontend.page(host.url) as page:
+        toast = page.get_by_text("needs the package nudenet, which is not installed")
+        page.evaluate(add, False)
+        page.wait_for_timeout(500)
+        assert toast.count() == 0
+        page.evaluate(add, True)
+        toast.first.wait_for(timeout=10_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,7 @@ def score(nudity: Any) -> Any:
 
     def run(images: torch.Tensor, **values: Any) -> tuple[Any, ...]:
         inputs = {"classes": "own list", "own_classes": "FACE_FEMALE, FACE_MALE", "threshold": 0.3, "censor": "fill"}
-        return Unheard.execute.__func__(Unheard, images, **{**inputs, **values}).args  # type: ignore[attr-defined]
+        return Unheard.execute.__func__(Unheard, images, **{**inputs, **values}).args
 
     return run
 
@@ -92,6 +93,20 @@ def test_the_threshold_is_exceeded_not_met_and_other_classes_do_not_count(nudity
     hidden = nudity.censored(picture, detections, ("BELLY_EXPOSED",), 0.4, "fill")
     assert hidden.getpixel((0, 0)) == (0, 0, 0) and hidden.getpixel((7, 7)) == (255, 255, 255)
     assert nudity.censored(picture, detections, ("BELLY_EXPOSED",), 0.5, "fill").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_missing_wheel_is_said_on_the_node_and_when_it_runs(
+    nudity: Any, score: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concept_eraser_pack.nodes.nudenet_score import NudeNetScore
+
+    assert "not installed" not in NudeNetScore.define_schema().description
+    monkeypatch.setitem(sys.modules, "nudenet", None)
+    nudity.detector.cache_clear()
+    with pytest.raises(ValueError, match=r"python_embeded\\python.exe -m pip install nudenet"):
+        score(torch.zeros((1, 8, 8, 3)))
+    monkeypatch.setattr(nudity, "installed", lambda: False)
+    assert "python -m pip install nudenet" in NudeNetScore.define_schema().description
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 64, 64, 4), (1, 2160, 3840, 3), (32, 16, 24, 3), (1, 8, 8, 1)])
