@@ -1,0 +1,251 @@
+"""Where the model looks for a word, before and after erasing it: heat maps against silhouettes, cosines over the steps.
+
+    python benchmarks/attribution.py            # 36 objects of the pocket model
+    python benchmarks/attribution.py --smoke    # the same code on two objects, a few steps and pictures
+
+For every object: does the word's map put more of its weight on the silhouette of the untouched model's drawing (same
+seed) than the map of the prompt's other word ("drawing", "image", "picture") does? On the untouched model, after KPOP,
+and with the hidden prompt. A sign test over the objects; a null result is printed as one. For the first objects also
+the cosine similarity between visual and textual features, KPOP beside ESD (slides, figure 6b and 6c). Prompts are
+scoring templates that erasing never used. A row an object in out/benchmarks/attribution.json, pictures beside it; an
+interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import common
+import torch
+from torch import Tensor
+
+from eraser_core.denoiser import Edit
+from eraser_core.erase import Erased
+from eraser_core.evaluation.attention import added_positions, word_positions
+from eraser_core.evaluation.attribution import HeatMaps, heat_maps, overlay, share_on, silhouette
+from eraser_core.evaluation.grid import grid, png
+from eraser_core.evaluation.paired import mean_difference, sign_test
+from eraser_core.evaluation.pocket import object_task
+from eraser_core.evaluation.similarity import Cosines, cosines, figure
+from eraser_core.files import write_bytes
+from eraser_core.hidden_prompt import HiddenPrompt
+from eraser_core.models import Model, open_model
+from eraser_core.pocket.concepts import Concept, without_article
+from eraser_core.sampling import noise_for
+
+OTHER_WORDS = ("drawing", "picture", "image")
+CONDITIONS = ("untouched", "erased", "hidden")
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, the object's word in it and another word of it."""
+
+    prompt: str
+    word: str
+    other: str
+
+
+def questions(model: Model, concept: Concept, n: int) -> list[Asked]:
+    """n prompts over the scoring templates."""
+    templates = model.concepts.scoring.object if model.concepts is not None else ()
+    found = []
+    for i in range(n):
+        prompt = templates[i % len(templates)].replace("{phrase}", concept.phrase)
+        other = next(word for word in OTHER_WORDS if word in templates[i % len(templates)])
+        found.append(Asked(prompt, without_article(concept.phrase), other))
+    return found
+
+
+def contexts(model: Model, prompts: Sequence[str], hidden: HiddenPrompt | None) -> tuple[Any, Any]:
+    """The prompts' contexts and the empty one, both with the hidden prompt where there is one."""
+    both = model.denoiser.encode(prompts), model.denoiser.encode([""])
+    return both if hidden is None else (hidden.extend(both[0]), hidden.extend(both[1]))
+
+
+def maps_of(
+    model: Model, asked: Sequence[Asked], noise: Tensor, steps: int, edit: Edit | None, hidden: HiddenPrompt | None
+) -> tuple[HeatMaps, Tensor, Tensor]:
+    """All maps of a condition, and those [n, h, w] of the word and the other word."""
+    context, negative = contexts(model, [a.prompt for a in asked], hidden)
+    found = heat_maps(model.denoiser, noise, context, negative, steps, guidance(model), edit)
+    words = []
+    for wanted in ("word", "other"):
+        places = [word_positions(model.denoiser, a.prompt, getattr(a, wanted)) for a in asked]
+        words.append(torch.stack([found.of(place)[i] for i, place in enumerate(places)]))
+    return found, words[0], words[1]
+
+
+def guidance(model: Model) -> float:
+    """The guidance that the model's figures are for."""
+    return float(getattr(model.denoiser, "guidance", 7.5))
+
+
+def row_of(
+    model: Model, concept: Concept, result: Erased, n: int, steps: int, suite_seed: int = 0
+) -> tuple[common.Row, list[tuple[str, Tensor]]]:
+    """The shares of an object in every condition, and the pictures of the figure's row, by the column's title."""
+    asked = questions(model, concept, n)
+    noise = noise_for(model.denoiser.latent_shape, suite_seed, range(n)).to(model.denoiser.device)
+    edit, hidden = result.erasure.as_edit(), result.prompts[0]
+    row: common.Row = {"object": concept.name, "n": n, "suite_seed": suite_seed, "steps": steps}
+    shown: list[tuple[str, Tensor]] = []
+    mask = torch.empty(0)
+    for name, e, p in (("untouched", None, None), ("erased", edit, None), ("hidden", edit, hidden)):
+        found, word, other = maps_of(model, asked, noise, steps, e, p)
+        images = model.denoiser.decode(found.latents)
+        if name == "untouched":
+            mask = silhouette(images)
+            row["area"] = float(mask.float().mean())  # what a map without any preference would have
+        row[f"{name}_word"] = float(share_on(word, mask).mean())
+        row[f"{name}_other"] = float(share_on(other, mask).mean())
+        row[f"{name}_mass"] = float(word.mean())
+        if p is not None:
+            places = added_positions(contexts(model, [""], None)[0], contexts(model, [""], p)[0])
+            row["hidden_p"] = float(share_on(found.of(places), mask).mean()) if places else None
+        shown += [
+            (name, images[:1]),
+            ("its word", overlay(images, word)[:1]),
+            ("other word", overlay(images, other)[:1]),
+        ]
+    row["weights"] = model.denoiser.base_hash[:16]
+    return row, shown
+
+
+def followed(
+    model: Model, concept: Concept, results: dict[str, Erased], n: int, steps: int, suite_seed: int = 0
+) -> dict[str, Cosines]:
+    """The cosines of an object's word untouched, after KPOP and after ESD, and of KPOP's p when it is used."""
+    ask = questions(model, concept, 1)[0]
+    noise = noise_for(model.denoiser.latent_shape, suite_seed, range(n)).to(model.denoiser.device)
+    plain, negative = contexts(model, [ask.prompt] * n, None)
+    word = {"word": word_positions(model.denoiser, ask.prompt, ask.word)}
+    found = {"untouched": cosines(model.denoiser, noise, plain, negative, steps, guidance(model), word)}
+    for name, result in results.items():
+        edit = result.erasure.as_edit()
+        found[name] = cosines(model.denoiser, noise, plain, negative, steps, guidance(model), word, edit)
+        if result.prompts:
+            context, empty = contexts(model, [ask.prompt] * n, result.prompts[0])
+            groups = {**word, "p": added_positions(plain, context)}
+            with_p = cosines(model.denoiser, noise, context, empty, steps, guidance(model), groups, edit)
+            found[f"{name}, with p"] = with_p
+    return found
+
+
+def verdicts(rows: Sequence[common.Row]) -> list[common.Row]:
+    """One line a condition: the sign test over objects, the mean difference and its interval."""
+    found = []
+    for name in CONDITIONS:
+        word, other = (torch.tensor([row[f"{name}_{which}"] for row in rows]) for which in ("word", "other"))
+        signs, mean = sign_test((word - other).tolist()), mean_difference(word, other)
+        said = "no difference shown"
+        if signs.p < 0.05:
+            said = "the word's map is more on the drawing" if signs.positive > signs.negative else "the other word's is"
+        found.append(
+            {
+                "condition": name,
+                "objects": len(rows),
+                "word": float(word.mean()),
+                "other": float(other.mean()),
+                "area": sum(row["area"] for row in rows) / len(rows),
+                "higher": signs.positive,
+                "lower": signs.negative,
+                "sign test p": f"{signs.p:.2g}",
+                "difference": mean.value,
+                "low": mean.low,
+                "high": mean.high,
+                "verdict": said,
+            }
+        )
+    return found
+
+
+def cosine_row(concept: Concept, found: dict[str, Cosines], weights: str) -> common.Row:
+    """A row an object: the mean of every condition and group of tokens, and the curves [blocks, steps] behind it."""
+    first = found["untouched"]
+    entries = [
+        {
+            "condition": condition,
+            "tokens": tokens,
+            "mean": float(c.values[tokens].mean()),
+            "curves": [[round(v, 5) for v in curve] for curve in c.curves(tokens).tolist()],
+        }
+        for condition, c in found.items()
+        for tokens in c.values
+    ]
+    named = {"object": concept.name, "blocks": first.blocks, "timesteps": first.timesteps, "weights": weights}
+    return {**named, "entries": entries}
+
+
+def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) -> None:
+    """Measure every object that has no row yet; keep rows and pictures as they come."""
+    rows = common.Rows(args.name, ("object",), fresh=args.smoke)
+    similar = common.Rows(args.name + "_cosines", ("object",), fresh=args.smoke)
+    quick = {"iterations": args.iterations} if args.iterations else {}
+    pictures: dict[str, list[tuple[str, Tensor]]] = {}
+    for i, concept in enumerate(objects):
+        named = {"object": concept.name}
+        wanted = i < args.cosines and not similar.has(named)
+        if model.concepts is None or (rows.has(named) and not wanted):
+            continue
+        task = object_task(model.concepts, model.denoiser, concept.name, seed=args.seed, n=1)
+        methods = ("kpop", "esd") if wanted else ("kpop",)
+        results = {m: common.run(model, task, m, quick, key_seed=args.seed) for m in methods}
+        if not rows.has(named):
+            row, shown = row_of(model, concept, results["kpop"], args.images, args.steps)
+            rows.add({**row, "anchor": task.anchor, "seed": args.seed})
+            pictures[concept.name] = shown
+            common.log.info("%s", rows.rows[-1])
+        if wanted:
+            found = followed(model, concept, results, args.images, args.steps)
+            similar.add(cosine_row(concept, found, model.denoiser.base_hash[:16]))
+            curves = {f"{name}: {t}": c.curves(t) for name, c in found.items() for t in c.values}
+            drawn = figure(curves, found["untouched"].timesteps)
+            write_bytes(common.OUT / f"{args.name}_{concept.name.replace(' ', '_')}.svg", drawn.encode())
+    if pictures:
+        columns = [title for title, _ in next(iter(pictures.values()))]
+        few = [(name, torch.cat([image for _, image in shown])) for name, shown in list(pictures.items())[:SHOWN]]
+        write_bytes(common.OUT / f"{args.name}.png", png(grid(few, columns, 1, cell=112)))
+    report(rows.rows, similar.rows)
+
+
+def report(rows: Sequence[common.Row], similar: Sequence[common.Row]) -> None:
+    """The tables, on standard output."""
+    shares = ("object", "n", "area", *(f"{c}_{w}" for c in CONDITIONS for w in ("word", "other")), "hidden_p")
+    lines = verdicts(rows)
+    sys.stdout.write("share of a map's weight on the untouched drawing\n\n" + common.table(rows, shares))
+    sys.stdout.write("\nsign tests over objects\n\n" + common.table(lines, tuple(lines[0])))
+    by = common.means([entry for row in similar for entry in row["entries"]], ["condition", "tokens"], ["mean"])
+    sys.stdout.write("\ncosines\n\n" + common.table(by, ("condition", "tokens", "runs", "mean")))
+
+
+def main() -> int:
+    """Run what is missing, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
+    parser.add_argument("--objects", type=int, default=36, help="how many objects, drawn by the seed")
+    parser.add_argument("--images", type=int, default=6, help="pictures an object and condition")
+    parser.add_argument("--cosines", type=int, default=4, help="for how many of them the cosines, and ESD, too")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="attribution", help="name of the JSON file, for runs side by side")
+    args = parser.parse_args()
+    common.start_logging()
+    model = open_model("pocket")
+    args.iterations, args.steps = None, int(getattr(model.denoiser, "steps", 25))
+    if args.smoke:
+        args.iterations, args.images, args.objects, args.cosines, args.steps = 2, 2, 2, 1, 3
+        args.name = "attribution_smoke"
+    drawn = model.concepts.drawn if model.concepts is not None else ()
+    chosen = random.Random(f"attribution/{args.seed}").sample(drawn, min(args.objects, len(drawn)))
+    run_all(model, chosen, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
