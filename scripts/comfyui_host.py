@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -221,6 +222,7 @@ def isolated_arguments() -> list[str]:
 def _start(here: bool, port: int, arguments: Sequence[str]) -> int:
     python = sys.executable if here or os.environ.get("COMFYUI_PATH") else own_python()
     cpu = [] if _has_gpu(python) else ["--cpu"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the host must not outlive this
     with Host(CACHE / "base", python, port, [*cpu, *arguments]) as host:
         try:
             host.wait_ready()
