@@ -55,3 +55,26 @@ def figures(erasure: Any, prompt: Any) -> dict[str, Any]:
     model = open_model("pocket")
     task = object_task(model.concepts, model.denoiser, "church", anchor="castle", n=PICTURES)
     return score(model.examiner, task, erasure.as_edit(), prompt, None, untouched(model.examiner, task))
+
+
+@pytest.mark.slow
+def test_two_concepts_in_one_run_each_recover_their_own_concept_only(host: Client) -> None:
+    before = files(host, "loras")
+    inputs = TRAIN | {"concepts": "church\nguitar", "anchor": "castle\nviolin", "steps": 300, "batch": 0}
+    prompt = graphs.checkpoint() | {
+        "kpop": node("ConceptEraser_KPOPSettings", **{**KPOP, "eta": -1.0, "latents": "pool"}),
+        "train": node("ConceptEraser_TrainConceptEraser", **{**inputs, "method": ["kpop", 0]}),
+    }
+    host.run(prompt, seconds=1800)
+    (name,) = files(host, "loras") - before
+    erasure = load_erasure(host.base / "output" / "loras" / name)
+    prompts, _ = load_prompts(host.base / "output" / "hidden_prompts" / name)
+    model = open_model("pocket")
+    for i, concept in enumerate(("church", "guitar")):
+        task = object_task(
+            model.concepts, model.denoiser, concept, erased_too=[("guitar", "church")[i]], anchor="", n=PICTURES
+        )
+        before_ = untouched(model.examiner, task)
+        row = score(model.examiner, task, erasure.as_edit(), prompts[i], prompts[1 - i], before_)
+        assert row["esr1"] > 0.8, row
+        assert row["recovery1"] > row["forged_other1"] + 0.3, row
