@@ -5,7 +5,9 @@
 
 For every object: does the word's map put more of its weight on the silhouette of the untouched model's drawing (same
 seed) than the map of the prompt's other word ("drawing", "image", "picture") does? On the untouched model, after KPOP,
-and with the hidden prompt. A sign test over the objects; a null result is printed as one. For the first objects also
+and with the hidden prompt. A sign test over the objects; a null result is printed as one. The text encoder reads from
+left to right, so a later word knows the object too and may take its place on the picture: prompts with the other word
+before and after the object's are tested apart and together. For the first objects also
 the cosine similarity between visual and textual features, KPOP beside ESD (slides, figure 6b and 6c). Prompts are
 scoring templates that erasing never used. A row an object in out/benchmarks/attribution.json, pictures beside it; an
 interrupted benchmark goes on.
@@ -40,26 +42,33 @@ from eraser_core.sampling import noise_for
 
 OTHER_WORDS = ("drawing", "picture", "image")
 CONDITIONS = ("untouched", "erased", "hidden")
+PLACES = ("before", "after")
 SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt, the object's word in it and another word of it."""
+    """A prompt, the object's word in it, another word of it, and whether that stands "before" or "after" the object's."""
 
     prompt: str
     word: str
     other: str
+    place: str
 
 
 def questions(model: Model, concept: Concept, n: int) -> list[Asked]:
-    """n prompts over the scoring templates."""
+    """n prompts from the scoring templates, the other word before and after the object's in turn."""
     templates = model.concepts.scoring.object if model.concepts is not None else ()
+    by_place: dict[str, list[tuple[str, str]]] = {"before": [], "after": []}
+    for template in templates:
+        other = next(word for word in OTHER_WORDS if word in template)
+        by_place["before" if template.index(other) < template.index("{phrase}") else "after"].append((template, other))
     found = []
     for i in range(n):
-        prompt = templates[i % len(templates)].replace("{phrase}", concept.phrase)
-        other = next(word for word in OTHER_WORDS if word in templates[i % len(templates)])
-        found.append(Asked(prompt, without_article(concept.phrase), other))
+        place = "after" if i % 2 else "before"
+        template, other = by_place[place][i // 2 % len(by_place[place])]
+        prompt = template.replace("{phrase}", concept.phrase)
+        found.append(Asked(prompt, without_article(concept.phrase), other, place))
     return found
 
 
@@ -103,8 +112,11 @@ def row_of(
         if name == "untouched":
             mask = silhouette(images)
             row["area"] = float(mask.float().mean())  # what a map without any preference would have
-        row[f"{name}_word"] = float(share_on(word, mask).mean())
-        row[f"{name}_other"] = float(share_on(other, mask).mean())
+        for which, maps in (("word", word), ("other", other)):
+            shares = share_on(maps, mask)
+            row[f"{name}_{which}"] = float(shares.mean())
+            for place in PLACES:
+                row[f"{name}_{which}_{place}"] = float(shares[[a.place == place for a in asked]].mean())
         row[f"{name}_mass"] = float(word.mean())
         if p is not None:
             places = added_positions(contexts(model, [""], None)[0], contexts(model, [""], p)[0])
@@ -139,10 +151,11 @@ def followed(
 
 
 def verdicts(rows: Sequence[common.Row]) -> list[common.Row]:
-    """One line a condition: the sign test over objects, the mean difference and its interval."""
+    """A line a condition and place of the other word: the sign test over objects, the mean difference, its interval."""
     found = []
-    for name in CONDITIONS:
-        word, other = (torch.tensor([row[f"{name}_{which}"] for row in rows]) for which in ("word", "other"))
+    for name, place in ((c, p) for c in CONDITIONS for p in ("", *PLACES)):
+        end = "_" + place if place else ""
+        word, other = (torch.tensor([row[f"{name}_{which}{end}"] for row in rows]) for which in ("word", "other"))
         signs, mean = sign_test((word - other).tolist()), mean_difference(word, other)
         said = "no difference shown"
         if signs.p < 0.05:
@@ -150,6 +163,7 @@ def verdicts(rows: Sequence[common.Row]) -> list[common.Row]:
         found.append(
             {
                 "condition": name,
+                "other word": place or "both",
                 "objects": len(rows),
                 "word": float(word.mean()),
                 "other": float(other.mean()),
@@ -187,7 +201,7 @@ def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) 
     """Measure every object that has no row yet; keep rows and pictures as they come."""
     rows = common.Rows(args.name, ("object",), fresh=args.smoke)
     similar = common.Rows(args.name + "_cosines", ("object",), fresh=args.smoke)
-    quick = {"iterations": args.iterations} if args.iterations else {}
+    quick = {"iterations": 2, "sampler_steps": 4} if args.smoke else {}
     pictures: dict[str, list[tuple[str, Tensor]]] = {}
     for i, concept in enumerate(objects):
         named = {"object": concept.name}
@@ -237,9 +251,9 @@ def main() -> int:
     args = parser.parse_args()
     common.start_logging()
     model = open_model("pocket")
-    args.iterations, args.steps = None, int(getattr(model.denoiser, "steps", 25))
+    args.steps = int(getattr(model.denoiser, "steps", 25))
     if args.smoke:
-        args.iterations, args.images, args.objects, args.cosines, args.steps = 2, 2, 2, 1, 3
+        args.images, args.objects, args.cosines, args.steps = 2, 2, 1, 3
         args.name = "attribution_smoke"
     drawn = model.concepts.drawn if model.concepts is not None else ()
     chosen = random.Random(f"attribution/{args.seed}").sample(drawn, min(args.objects, len(drawn)))

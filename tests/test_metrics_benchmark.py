@@ -57,12 +57,22 @@ def test_the_smoke_run_measures_every_condition(benchmark, tiny, monkeypatch, tm
     assert len(found["untouched", "word"]["curves"]) == len(similar["blocks"]) and len(similar["timesteps"]) == 3
     assert (out / "attribution_smoke.png").is_file() and len(list(out.glob("*.svg"))) == 1
     printed = capsys.readouterr().out
-    assert "sign tests over objects" in printed and "| untouched | 2 |" in printed and "kpop, with p" in printed
+    assert (
+        "sign tests over objects" in printed and "| untouched | before | 2 |" in printed and "kpop, with p" in printed
+    )
+
+
+def test_the_other_word_stands_before_and_after(benchmark, tiny):
+    model = Model(tiny, Examiner(tiny, tiny.decode, None, guidance=3.0, steps=4), load_concepts())
+    asked = benchmark.questions(model, model.concepts.get("gas pump"), 6)
+    assert [a.place for a in asked] == ["before", "after"] * 3
+    for a in asked:
+        assert a.word == "gas pump" and (a.prompt.index(a.other) < a.prompt.index(a.word)) == (a.place == "before")
 
 
 def made_up(word: float, other: float) -> dict[str, float]:
-    shares = {f"{c}_word": word for c in ("untouched", "erased", "hidden")}
-    return shares | {f"{c}_other": other for c in ("untouched", "erased", "hidden")} | {"area": 0.4}
+    names = [f"{c}_%s{end}" for c in ("untouched", "erased", "hidden") for end in ("", "_before", "_after")]
+    return {n % "word": word for n in names} | {n % "other": other for n in names} | {"area": 0.4}
 
 
 def test_a_null_result_is_printed_as_one(benchmark):
