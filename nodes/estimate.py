@@ -122,16 +122,24 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
         with torch.no_grad():
             float(denoiser.predict(z, t, context).flatten()[0])  # waits for the device
         spent = min(spent, time.perf_counter() - begin)
-    s, pools = settings, 1 + (settings.retain_weight > 0)
-    guided = 2 if s.guidance > 1 else 1
-    if s.latents == "pool":
-        filled = -(-s.pool_size // s.per_trajectory) * s.sampler_steps * guided + 2 * s.pool_size
-        refreshed = s.iterations // s.refresh_every / 16 if s.refresh_every else 0
-        plain = filled * (1 + refreshed) * pools
-    else:
-        plain = s.iterations * s.batch * (s.sampler_steps / 2 * guided + 2) * pools
-    with_gradient = s.iterations * s.batch * (forwards_a_step + pools - 1)
+    pools = 1 + (settings.retain_weight > 0)
+    plain = pool_rows(settings)
+    if settings.latents == "fresh":
+        guided = 2 if settings.guidance > 1 else 1
+        plain = settings.iterations * settings.batch * (settings.sampler_steps // 2 * guided + 2) * pools
+    elif settings.refresh_every:
+        plain += plain * settings.iterations // settings.refresh_every // 16
+    with_gradient = settings.iterations * settings.batch * (forwards_a_step + pools - 1)
     return spent * (plain + (1 + BACKWARD) * with_gradient)
+
+
+def pool_rows(settings: TrainingSettings) -> int:
+    """About how many rows without gradient run before the first step: partial denoisings, and the teacher's targets."""
+    guided, pools = (2 if settings.guidance > 1 else 1), 1 + (settings.retain_weight > 0)
+    size, each = settings.pool_size, settings.per_trajectory
+    if settings.latents == "fresh":
+        size, each = settings.batch, 1
+    return (-(-size // each) * settings.sampler_steps * guided + 2 * size) * pools
 
 
 def check(costs: Costs, denoiser: HostDenoiser, settings: TrainingSettings, free: float) -> float:

@@ -9,7 +9,7 @@ no host version's rules on weight wrappers apply.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import comfy.model_management as memory
@@ -23,6 +23,7 @@ from eraser_core.errors import ModelError, RequestError
 from . import host_model
 
 log = logging.getLogger(__name__)
+MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,6 +42,8 @@ class HostDenoiser:
         self.device: torch.device = model.load_device
         self.rows = Rows()
         self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
+        self.on_forward: Callable[[Rows], None] | None = None
+        self._rows_at_once = 1
         self._names = host_model.file_names(model, own)
         self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
         channels = int(model.model.latent_format.latent_channels)
@@ -127,6 +130,8 @@ class HostDenoiser:
         self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
         # one converted copy: the host would convert in every forward, and autograd would keep each of those
         self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
+        row = self._patcher.memory_required([1, *self.latent_shape])
+        self._rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
         return self._parameters
 
     def all_weights(self) -> Mapping[str, Tensor]:
@@ -144,10 +149,18 @@ class HostDenoiser:
         return self._names
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
-        """The network's native output, float32. Raises the host's own interruption when the user cancels."""
-        memory.throw_exception_if_processing_interrupted()
+        """The network's native output, float32. Raises the host's own interruption when the user cancels.
+
+        Without gradient, rows that do not fit into memory at once are taken in turn.
+        """
         self.load()
+        if not torch.is_grad_enabled() and len(t) > self._rows_at_once:
+            parts = torch.arange(len(t), device=t.device).split(self._rows_at_once)
+            return torch.cat([self.predict(z_t[i], t[i], context[i], edit) for i in parts])
+        memory.throw_exception_if_processing_interrupted()
         self.rows.add(len(t))
+        if self.on_forward is not None:
+            self.on_forward(self.rows)
         tokens, weights = context.tokens, self._computed
         if edit is not None:
             tokens = edit.tokens(tokens)

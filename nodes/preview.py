@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_management
 import comfy.utils
 import numpy as np
 import torch
 from PIL import Image
 from server import PromptServer
 
-from eraser_core.denoiser import Edit
+from eraser_core.denoiser import Edit, Rows
 from eraser_core.request import Request
 from eraser_core.sampling import noise_for, sample
 
@@ -25,6 +27,7 @@ PICTURES = 4
 STEPS = 8
 PREVIEWS = 8  # in a run
 WIDEST = 512
+SAY_SECONDS = 1.0
 
 
 def say(text: str, node_id: str) -> None:
@@ -66,14 +69,30 @@ class Preview:
 
 
 class Report:
-    """The training's `on_step`: progress bar, preview, and the host's question whether the user has cancelled."""
+    """The training's `on_step`: progress bar, preview, and the host's question whether the user has cancelled.
 
-    def __init__(self, total: int, preview: Preview | None, node_id: str):
-        self._bar = comfy.utils.ProgressBar(total)
-        self._total, self._preview, self._node_id = total, preview, node_id
+    Before the first step, `preparing` shows how far the pictures are from which it learns; `rows` is about how many
+    forward rows they take.
+    """
+
+    def __init__(self, total: int, rows: int, preview: Preview | None, node_id: str):
+        self._bar, self._preparing = comfy.utils.ProgressBar(total), comfy.utils.ProgressBar(max(rows, 1))
+        self._total, self._rows, self._preview, self._node_id = total, max(rows, 1), preview, node_id
+        self._first: int | None = None
+        self._said = time.monotonic()
+
+    def preparing(self, rows: Rows) -> None:
+        """A denoiser's `on_forward`."""
+        self._first = rows.no_grad if self._first is None else self._first
+        if time.monotonic() - self._said > SAY_SECONDS:
+            self._said = time.monotonic()
+            done = min(rows.no_grad - self._first, self._rows)
+            self._preparing.update_absolute(done, self._rows)
+            say(f"making the pictures to learn from: {100 * done // self._rows} %", self._node_id)
 
     def __call__(self, step: Step) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        self._said = float("inf")  # the preparations are over
         shown = None
         if self._preview is not None and self._due(step.step):
             shown = ("JPEG", self._preview.picture(step.learner.edit), WIDEST)

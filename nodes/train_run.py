@@ -52,7 +52,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         say(f"{said}: {_plan(denoiser, settings, choice.name)}", node_id)
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        report = Report(settings.iterations, preview, node_id)
+        report = Report(settings.iterations, estimate.pool_rows(settings), preview, node_id)
+        denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
     result = erase(
         denoiser,

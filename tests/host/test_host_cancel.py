@@ -47,10 +47,10 @@ def test_progress_previews_and_words_arrive_and_cancel_takes_under_two_seconds(h
     before = files(host, "loras") | files(host, "hidden_prompts")
     plain = graphs.checkpoint() | graphs.picture("plain", "a church")
     picture = host.images(host.run(plain), "plain")[0]
-    prompt_id = host.submit(training(vae=["ckpt", 2], steps=80, batch=1))
+    prompt_id = host.submit(training(vae=["ckpt", 2], steps=32, batch=1))
     until_preview = listen(host, "preview")
     words = b"".join(raw for kind, raw in until_preview if kind == "text")
-    assert b"a church -> a castle: 80 steps, needs about" in words
+    assert b"a church -> a castle: 32 steps, needs about" in words
     begin = time.monotonic()
     host.post("/interrupt", {})
     with pytest.raises(QueueError, match="interrupted"):

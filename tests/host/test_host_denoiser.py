@@ -154,3 +154,17 @@ def test_quantised_weights_and_foreign_models_are_refused_in_words(
             host_model.family(quantised)
     finally:
         del config.concept_eraser_family
+
+
+def test_rows_that_do_not_fit_at_once_are_taken_in_turn(denoiser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    z_t, t = inputs()
+    with torch.inference_mode(False):
+        with torch.no_grad():
+            whole = denoiser.predict(z_t, t, denoiser.encode(PROMPTS))
+            monkeypatch.setattr(denoiser, "_rows_at_once", 2)
+            forwards: list[int] = []
+            monkeypatch.setattr(denoiser, "on_forward", lambda rows: forwards.append(rows.no_grad))
+            torch.testing.assert_close(denoiser.predict(z_t, t, denoiser.encode(PROMPTS)), whole, rtol=1e-4, atol=1e-5)
+        assert len(forwards) == 2
+        denoiser.predict(z_t, t, denoiser.encode(PROMPTS))  # with gradient: one graph, as the estimate counted
+        assert len(forwards) == 3
