@@ -72,6 +72,13 @@ def questions(model: Model, concept: Concept, n: int) -> list[Asked]:
     return found
 
 
+def noise_of(model: Model, concept: Concept, n: int, suite_seed: int) -> Tensor:
+    """An object's own noise [n, c, h, w]: with one noise for all, the objects would not be independent in the test."""
+    place = 1000 * [c.name for c in model.concepts.objects].index(concept.name) if model.concepts is not None else 0
+    indices = range(place, place + n)
+    return noise_for(model.denoiser.latent_shape, suite_seed, indices).to(model.denoiser.device)
+
+
 def contexts(model: Model, prompts: Sequence[str], hidden: HiddenPrompt | None) -> tuple[Any, Any]:
     """The prompts' contexts and the empty one, both with the hidden prompt where there is one."""
     both = model.denoiser.encode(prompts), model.denoiser.encode([""])
@@ -101,7 +108,7 @@ def row_of(
 ) -> tuple[common.Row, list[tuple[str, Tensor]]]:
     """The shares of an object in every condition, and the pictures of the figure's row, by the column's title."""
     asked = questions(model, concept, n)
-    noise = noise_for(model.denoiser.latent_shape, suite_seed, range(n)).to(model.denoiser.device)
+    noise = noise_of(model, concept, n, suite_seed)
     edit, hidden = result.erasure.as_edit(), result.prompts[0]
     row: common.Row = {"object": concept.name, "n": n, "suite_seed": suite_seed, "steps": steps}
     shown: list[tuple[str, Tensor]] = []
@@ -135,7 +142,7 @@ def followed(
 ) -> dict[str, Cosines]:
     """The cosines of an object's word untouched, after KPOP and after ESD, and of KPOP's p when it is used."""
     ask = questions(model, concept, 1)[0]
-    noise = noise_for(model.denoiser.latent_shape, suite_seed, range(n)).to(model.denoiser.device)
+    noise = noise_of(model, concept, n, suite_seed)
     plain, negative = contexts(model, [ask.prompt] * n, None)
     word = {"word": word_positions(model.denoiser, ask.prompt, ask.word)}
     found = {"untouched": cosines(model.denoiser, noise, plain, negative, steps, guidance(model), word)}

@@ -70,6 +70,12 @@ def test_the_other_word_stands_before_and_after(benchmark, tiny):
         assert a.word == "gas pump" and (a.prompt.index(a.other) < a.prompt.index(a.word)) == (a.place == "before")
 
 
+def test_objects_have_noises_of_their_own_and_keep_them(benchmark, tiny):
+    model = Model(tiny, Examiner(tiny, tiny.decode, None, guidance=3.0, steps=4), load_concepts())
+    dog, cat = (benchmark.noise_of(model, model.concepts.get(name), 2, 0) for name in ("dog", "cat"))
+    assert not (dog == cat).any() and (dog[:1] == benchmark.noise_of(model, model.concepts.get("dog"), 1, 0)).all()
+
+
 def made_up(word: float, other: float) -> dict[str, float]:
     names = [f"{c}_%s{end}" for c in ("untouched", "erased", "hidden") for end in ("", "_before", "_after")]
     return {n % "word": word for n in names} | {n % "other": other for n in names} | {"area": 0.4}
