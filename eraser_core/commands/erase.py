@@ -52,6 +52,8 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     anchors = args.anchor or []
     if not args.concept:
         raise RequestError("name what to erase: --concept church")
+    if not all(concept.split("|")[0].strip() for concept in args.concept):
+        raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
     if len(anchors) > len(args.concept):
         raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
     wanted = [[part.strip() for part in concept.split("|")] for concept in args.concept]

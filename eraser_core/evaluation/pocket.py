@@ -260,8 +260,8 @@ def recovery(
     if hidden is None:
         return {"recovery1": None, "forged1": None, "forged_other1": None, "kept_with_p1": None}
     sheet = task.sheets["erased"]
-    generator = torch.Generator().manual_seed(examiner.suite_seed)
-    forged = [psr(examiner.ranks(sheet[i::FORGERIES], edit, hidden.forged(generator))) for i in range(FORGERIES)]
+    generator, forgeries = torch.Generator().manual_seed(examiner.suite_seed), min(FORGERIES, len(sheet))
+    forged = [psr(examiner.ranks(sheet[i::forgeries], edit, hidden.forged(generator))) for i in range(forgeries)]
     return {
         "recovery1": psr(examiner.ranks(sheet, edit, hidden)).value,
         "forged1": sum(rate.hits for rate in forged) / len(sheet),
