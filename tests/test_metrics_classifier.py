@@ -35,13 +35,19 @@ def test_the_logits_are_torchvisions(weights):
     assert torch.allclose(logits[:, :5], torch.tensor(TORCHVISION), rtol=1e-4, atol=0.1)
 
 
+def test_large_pictures_are_shrunk_as_torchvision_does(weights):
+    prepared = Classifier(weights).prepare(pictures(1, 600, 500))[0]
+    assert prepared[0, 0, :4].tolist() == pytest.approx([-0.0764, 0.2427, 0.3504, 0.361], abs=1e-3)
+    assert prepared[2, 100, 100:103].tolist() == pytest.approx([0.2574, 1.1176, -0.2684], abs=1e-3)
+
+
 def test_the_logits_are_torchvisions_own_call(weights):
     models = pytest.importorskip("torchvision.models", reason="only beside the fixed numbers above")
     network = models.resnet50(weights=None).eval()
     network.load_state_dict(torch.load(weights, weights_only=True))
     prepare = models.ResNet50_Weights.IMAGENET1K_V1.transforms()
     ours = Classifier(weights)
-    for images in (pictures(1, 300, 240), pictures(1, 230, 411, seed=1)):
+    for images in (pictures(1, 300, 240), pictures(1, 230, 411, seed=1), pictures(1, 600, 500)):
         assert torch.allclose(ours.prepare(images), prepare(images), atol=1e-5)
         with torch.no_grad():
             assert torch.allclose(ours.logits(images), network(prepare(images)), rtol=1e-4, atol=0.1)
