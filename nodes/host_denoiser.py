@@ -122,9 +122,8 @@ class HostDenoiser:
         unet = self._patcher.model.diffusion_model
         for module in unet.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if (
-                    parameter.is_inference()
-                ):  # a loader's tensors, which autograd refuses: same values, no lasting memory
+                # a loader's tensors, which autograd refuses: the same values again, no lasting memory
+                if parameter.is_inference():
                     module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
         unet.requires_grad_(False)
         self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}

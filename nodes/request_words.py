@@ -72,11 +72,12 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
     from eraser_core.pocket.concepts import load_concepts
 
     concepts, wanted = load_concepts(), words.wanted()
-    retain: Sequence[str] | None = words.kept() or None
+    styles: Sequence[str] | None = [name for name in words.kept() if name in concepts.styles] or None
+    objects: Sequence[str] | None = [name for name in words.kept() if name not in concepts.styles] or None
     tasks = []
     for (name, synonyms), anchor in zip(wanted, words.anchors(), strict=True):
         if name in concepts.styles:
-            tasks.append(style_task(concepts, denoiser, name, anchor=anchor, retain=retain, seed=seed, n=1))
+            tasks.append(style_task(concepts, denoiser, name, anchor=anchor, retain=styles, seed=seed, n=1))
             continue
         others = [other for other, _ in wanted if other != name and other not in concepts.styles]
         tasks.append(
@@ -85,7 +86,7 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
                 denoiser,
                 name,
                 anchor=anchor,
-                retain=retain,
+                retain=objects,
                 synonyms=synonyms,
                 erased_too=others,
                 seed=seed,

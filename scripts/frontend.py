@@ -13,7 +13,7 @@ from typing import Any
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-SIZE = {"width": 1600, "height": 1000}
+SIZE = {"width": 2200, "height": 1300}
 
 EXPORT = """async ([api, name, nodes, note]) => {
   await app.loadApiJson(api, name);
@@ -41,17 +41,20 @@ EXPORT = """async ([api, name, nodes, note]) => {
   text.title = "Read me";
   return JSON.stringify(graph.serialize());
 }"""
-LOAD = """async (workflow) => {
-  await app.loadGraphData(JSON.parse(workflow));
+LOAD = "async (workflow) => { await app.loadGraphData(JSON.parse(workflow)); }"
+FIT = """() => {
   const box = [Infinity, Infinity, -Infinity, -Infinity];
   for (const node of app.graph.nodes) {
     box[0] = Math.min(box[0], node.pos[0]); box[1] = Math.min(box[1], node.pos[1] - 30);
     box[2] = Math.max(box[2], node.pos[0] + node.size[0]); box[3] = Math.max(box[3], node.pos[1] + node.size[1]);
   }
-  const ds = app.canvas.ds, [w, h] = [innerWidth - 120, innerHeight - 130];
-  ds.scale = Math.min(1, w / (box[2] - box[0] + 40), h / (box[3] - box[1] + 40));
-  ds.offset = [-box[0] + 90 / ds.scale, -box[1] + 70 / ds.scale];
+  const ds = app.canvas.ds, [w, h] = [innerWidth - 120, innerHeight - 220];
+  const [width, height] = [box[2] - box[0] + 40, box[3] - box[1] + 40];
+  ds.scale = Math.min(1, w / width, h / height);
+  ds.offset = [-box[0] + 20 + 80 / ds.scale, -box[1] + 20 + 160 / ds.scale];
   app.canvas.setDirty(true, true);
+  const corner = app.canvas.canvas.getBoundingClientRect();
+  return [corner.left + 80, corner.top + 160, width * ds.scale, height * ds.scale];
 }"""
 ALONE = """async (type) => {
   app.graph.clear();
@@ -64,7 +67,8 @@ ALONE = """async (type) => {
   app.canvas.deselectAll?.();
   app.canvas.setDirty(true, true);
   await new Promise((done) => setTimeout(done, 600));
-  return [(node.pos[0] + 300 - 12) * 1.25, (node.pos[1] + 190 - 50) * 1.25,
+  const corner = app.canvas.canvas.getBoundingClientRect();
+  return [corner.left + (node.pos[0] + 300 - 12) * 1.25, corner.top + (node.pos[1] + 190 - 50) * 1.25,
           (node.size[0] + 24) * 1.25, (node.size[1] + 62) * 1.25];
 }"""
 
@@ -79,14 +83,19 @@ def page(url: str, query: str = "") -> Iterator[Any]:
     """The frontend at `url`, ready: every node type is registered."""
     from playwright.sync_api import sync_playwright
 
-    settings = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+    settings = {
+        "Comfy.TutorialCompleted": True,
+        "Comfy.Workflow.ShowMissingModelsWarning": False,
+        "Comfy.Minimap.Visible": False,
+        "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+    }
     request = urllib.request.Request(url + "/settings", json.dumps(settings).encode(), method="POST")
     urllib.request.urlopen(request, timeout=30).close()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
         try:
             shown = running.new_page(viewport=SIZE)
-            shown.goto(url + query)
+            shown.goto(url + query, timeout=120_000)
             shown.wait_for_function(
                 "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=120_000
             )

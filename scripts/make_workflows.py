@@ -1,11 +1,8 @@
 """Makes workflows/ (exported by the real frontend), their thumbnails from real runs, and the pictures of the help pages.
 
     python scripts/make_workflows.py export      # the JSON files
-    python scripts/make_workflows.py run         # runs every graph on the pocket model: thumbnails, then export again
+    python scripts/make_workflows.py run         # the same, and every graph is run: pictures and thumbnails (minutes)
     python scripts/make_workflows.py nodes       # pictures of the nodes for their help pages
-    python scripts/make_workflows.py graphs      # after run: screenshots of the workflows with their results
-
-Several commands may be given at once, in order: run export graphs.
 
 Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
 .cache/comfyui/workflows.
@@ -37,6 +34,8 @@ TARGET = REPO / "workflows"
 DOCS = REPO / "docs" / "img"
 HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
+OWN = "erase_from_your_checkpoint"
+OWN_STEPS = 60
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,17 +63,15 @@ def digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def export(url: str) -> None:
+def export(shown: Any) -> None:
     """Write every workflow as the frontend serialises it."""
     TARGET.mkdir(exist_ok=True)
-    with frontend.page(url) as shown:
-        for name, graph in workflow_graphs.all_graphs(digest()).items():
-            api, facts = numbered(graph)
-            text = shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note])
-            workflow = json.loads(text)
-            workflow["extra"] = {"frontendVersion": workflow.get("extra", {}).get("frontendVersion", "")}
-            (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
-            log.info("exported %s", name)
+    for name, graph in workflow_graphs.all_graphs(digest()).items():
+        api, facts = numbered(graph)
+        workflow = json.loads(shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note]))
+        workflow["extra"] = {"frontendVersion": workflow.get("extra", {}).get("frontendVersion", "")}
+        (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
+    log.info("exported %d workflows", len(workflow_graphs.all_graphs()))
 
 
 def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -85,22 +82,46 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
             inputs["ckpt_name"] = "pocket.safetensors"
         if node["class_type"] == "EmptyLatentImage":
             inputs |= {"width": 64, "height": 64, "batch_size": 4}
-        if node["class_type"] == "KSampler":
-            inputs["cfg"] = min(inputs["cfg"], 3.0)
+        if node["class_type"] == "KSampler" and inputs["cfg"] > 3:
+            inputs |= {"cfg": 3.0, "steps": 16}
+        if node["class_type"] == "ConceptEraser_TrainConceptEraser":
+            inputs["steps"] = OWN_STEPS
     return prompt
 
 
-def run_all(client: Client) -> None:
-    """Queue every graph in order and make a thumbnail of the first result that it saves or shows."""
-    loras = BASE / "output" / "loras"
-    for path in [*loras.glob("erased_*"), *(BASE / "output" / "hidden_prompts").glob("erased_*")]:
-        path.unlink()
+def run_all(shown: Any, client: Client) -> None:
+    """Open every workflow, press Run, take its picture and make a thumbnail of the first result.
+
+    The own-checkpoint one is queued with the pocket model in place, and has no picture.
+    """
+    for folder in ("loras", "hidden_prompts"):
+        for path in (BASE / "output" / folder).glob("erased_*"):
+            path.unlink()
+    export(shown)
+    DOCS.mkdir(parents=True, exist_ok=True)
     for name, graph in workflow_graphs.all_graphs().items():
         api, _ = numbered(graph)
-        outputs = client.run(pocket_in_place(api), seconds=1800)
-        shown = [node for node in api if outputs.get(node, {}).get("images")]
-        thumbnail(client, outputs, shown[0], TARGET / f"{name}.jpg")
+        if name == OWN:
+            outputs = client.run(pocket_in_place(api), seconds=1800)
+        else:
+            text = (TARGET / f"{name}.json").read_text(encoding="utf-8")
+            shown.evaluate(frontend.LOAD, text)
+            frontend.press_run(shown, 1800)
+            picture_graph(shown, DOCS / f"workflow_{name}.jpg")
+            outputs = max(client.get("/history").values(), key=lambda entry: entry["prompt"][0])["outputs"]
+        with_pictures = [node for node in api if outputs.get(node, {}).get("images")]
+        thumbnail(client, outputs, with_pictures[0], TARGET / f"{name}.jpg")
         log.info("ran %s", name)
+        if name == "erase_an_object":
+            export(shown)  # again: now the shared file and its hash are there
+
+
+def picture_graph(shown: Any, path: Path) -> None:
+    """A JPEG of the whole graph as it stands, with its results."""
+    x, y, width, height = shown.evaluate(frontend.FIT)
+    shown.wait_for_timeout(1500)
+    data = shown.screenshot(clip={"x": x, "y": y, "width": width, "height": height})
+    Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=85)
 
 
 def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) -> None:
@@ -114,30 +135,14 @@ def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) ->
     sheet.save(path, quality=88)
 
 
-def picture_nodes(url: str) -> None:
+def picture_nodes(shown: Any) -> None:
     """A screenshot of every node for its help page."""
     HELP.mkdir(parents=True, exist_ok=True)
-    with frontend.page(url) as shown:
-        kinds = shown.evaluate("Object.keys(LiteGraph.registered_node_types)")
-        for kind in (kind for kind in kinds if kind.startswith("ConceptEraser_")):
-            x, y, width, height = shown.evaluate(frontend.ALONE, kind)
-            clip = {"x": max(x, 0), "y": max(y, 0), "width": width, "height": height}
-            save_png(shown.screenshot(clip=clip), HELP / f"{kind.removeprefix('ConceptEraser_')}.png")
-
-
-def picture_graphs(url: str) -> None:
-    """A screenshot of every workflow after Run; after `run`, its results come from the server's cache."""
-    DOCS.mkdir(parents=True, exist_ok=True)
-    with frontend.page(url) as shown:
-        for name in workflow_graphs.all_graphs():
-            if name == "erase_from_your_checkpoint":
-                continue
-            shown.evaluate(frontend.LOAD, (TARGET / f"{name}.json").read_text(encoding="utf-8"))
-            frontend.press_run(shown, 900)
-            shown.wait_for_timeout(1500)
-            image = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
-            image.save(DOCS / f"workflow_{name}.jpg", quality=85)
-            log.info("pictured %s", name)
+    kinds = shown.evaluate("Object.keys(LiteGraph.registered_node_types)")
+    for kind in (kind for kind in kinds if kind.startswith("ConceptEraser_")):
+        x, y, width, height = shown.evaluate(frontend.ALONE, kind)
+        clip = {"x": max(x, 0), "y": max(y, 0), "width": width, "height": height}
+        save_png(shown.screenshot(clip=clip), HELP / f"{kind.removeprefix('ConceptEraser_')}.png")
 
 
 def save_png(data: bytes, path: Path) -> None:
@@ -149,17 +154,17 @@ def main() -> int:
     """The command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="+", choices=("export", "run", "nodes", "graphs"))
+    parser.add_argument("command", choices=("export", "run", "nodes"))
     args = parser.parse_args()
     BASE.mkdir(parents=True, exist_ok=True)
     arguments = ["--cpu", *comfyui_host.isolated_arguments()]
     with (BASE / "host.log").open("w") as output, comfyui_host.Host(BASE, arguments=arguments, output=output) as host:
         host.wait_ready()
-        for command in args.commands:
-            if command == "run":
-                run_all(Client(host.url, BASE))
+        with frontend.page(host.url) as shown:
+            if args.command == "run":
+                run_all(shown, Client(host.url, BASE))
             else:
-                {"export": export, "nodes": picture_nodes, "graphs": picture_graphs}[command](host.url)
+                {"export": export, "nodes": picture_nodes}[args.command](shown)
     return 0
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from host_client import Client
 
+from eraser_core.pocket.concepts import load_concepts
+
 REPO = Path(__file__).resolve().parents[2]
 PREFIX = "ConceptEraser_"
 # Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
@@ -86,3 +88,11 @@ def test_the_locale_holds_the_nodes_own_words(nodes: dict[str, Any]) -> None:
         assert set(entry["inputs"]) == set(fields), f"{name}: run python scripts/make_locale.py"
         for field, (_, options) in fields.items():
             assert entry["inputs"][field]["tooltip"] == options["tooltip"], f"{name}.{field}: run make_locale.py"
+
+
+def test_the_training_page_lists_everything_that_the_pocket_model_draws() -> None:
+    page = (REPO / "web" / "docs" / f"{PREFIX}TrainConceptEraser.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z]+(?: [a-z]+)*", page.partition("## What the pocket model draws")[2]))
+    concepts = load_concepts()
+    assert {c.name for c in concepts.drawn} <= words and set(concepts.styles) <= words
+    assert not {c.name for c in concepts.never_shown} & words
