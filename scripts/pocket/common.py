@@ -178,7 +178,9 @@ class Threads:
         if self.most == 1:
             return
         if self.now > 1:
-            if spent > 1.2 * self.single:  # no help at all: somebody else wants the core
+            self.recent = [*self.recent[-14:], spent]
+            # the median of fifteen: one slow step is a checkpoint, not another program
+            if len(self.recent) == 15 and sorted(self.recent)[7] > 1.2 * self.single:  # somebody else wants the core
                 self.patience = min(60.0, self.patience * 2)
                 self._use(1)
             elif now - self.began > 60:
@@ -192,6 +194,7 @@ class Threads:
     def _use(self, count: int) -> None:
         torch.set_num_threads(count)
         self.now = count
+        self.recent: list[float] = []
         self.began = self.stepped = time.perf_counter()
         self.idle = idle_seconds()
 

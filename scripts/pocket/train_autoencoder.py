@@ -66,20 +66,26 @@ class Trained(nn.Module):
         return self.autoencoder
 
 
-def loss_of(made: tuple[Tensor, Tensor], wanted: Tensor) -> Tensor:
-    """L1 + MSE, half the L1 of both differences (edges are what tells the styles apart), and colours.
+def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """L1 + MSE, half the L1 of both differences (edges are what tells the styles apart), and hues.
 
-    Edges alone teach lines first, and the rarer hues, green and violet, came out brown and grey after 130,000 images: neither half of the
-    network gains from a hue that the other ignores. So the hue of 4x4 patches counts by itself, and a linear readout of the latents must
-    name each patch's mean colour.
+    Edges alone teach lines first, and the rarer hues, green and violet, came out brown and grey after 130,000 images. So the hue (what is
+    left when grey is taken away) of 4x4 patches counts by itself.
+    """
+    loss = F.l1_loss(made, wanted) + F.mse_loss(made, wanted)
+    for axis in (-1, -2):
+        loss = loss + 0.5 * F.l1_loss(made.diff(dim=axis), wanted.diff(dim=axis))
+    error = F.avg_pool2d(made - wanted, 4)
+    return loss + COLOUR_WEIGHT * (error - error.mean(dim=1, keepdim=True)).abs().mean()
+
+
+def loss_of(made: tuple[Tensor, Tensor], wanted: Tensor) -> Tensor:
+    """The pictures' loss, and what the linear readout of the latents says of each patch's mean colour.
+
+    Without the readout a hue that is missing stays missing: neither half of the network gains from what the other ignores.
     """
     pictures, colours = made
-    loss = F.l1_loss(pictures, wanted) + F.mse_loss(pictures, wanted)
-    for axis in (-1, -2):
-        loss = loss + 0.5 * F.l1_loss(pictures.diff(dim=axis), wanted.diff(dim=axis))
-    error = F.avg_pool2d(pictures - wanted, 4)
-    hue = (error - error.mean(dim=1, keepdim=True)).abs().mean()
-    return loss + COLOUR_WEIGHT * (hue + F.l1_loss(colours, F.avg_pool2d(wanted, 8)))
+    return picture_loss(pictures, wanted) + COLOUR_WEIGHT * F.l1_loss(colours, F.avg_pool2d(wanted, 8))
 
 
 class Sampler:

@@ -7,13 +7,9 @@ Writes ``unet.ckpt`` (resumable, with the EMA weights that pack.py ships). pack.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import common
@@ -22,6 +18,7 @@ import torch
 from captions import Captioner
 from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor
+from parallel import Optimizer, Workers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -155,13 +152,14 @@ class Batches:
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(2**62)))
         self.caption = Captioner(concepts, common.read_concepts()["caption_shares"], self.rng)
         self.tokenizer = WordTokenizer(vocabulary)
+        self.alphas = SCHEDULE.alphas_cumprod().float()
         self.queue: list[int] = []
         moved = (1 - STILL_SHARE) / (SHIFTS_PER_VIEW - 1)
         place = [STILL_SHARE] + [moved] * (SHIFTS_PER_VIEW - 1)
         self.shares = np.array([size / 2 * share for size in SIZE_SHARES for _ in range(2) for share in place])
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Latents [count, 8, 8, 8] and tokens [count, 16]."""
+    def draw(self, count: int) -> list[Tensor]:
+        """A batch for `loss_of`: latents [b, 8, 8, 8], tokens [b, 16], noise [b, 8, 8, 8], timesteps [b], their alpha_bar [b]."""
         while len(self.queue) < count:
             self.queue += self.rng.permutation(len(self.pairs)).tolist()
         rows, self.queue = self.queue[:count], self.queue[count:]
@@ -169,136 +167,54 @@ class Batches:
             self.caption(self.concepts.drawn[self.pairs[r][0]], self.concepts.styles[self.pairs[r][1]]) for r in rows
         ]
         view = self.rng.choice(self.latents.shape[1], size=count, p=self.shares)
-        return self.latents[rows, view], self.tokenizer.encode(captions)
-
-    def noise(self, count: int) -> tuple[Tensor, Tensor]:
-        """Noise [count, 8, 8, 8] and timesteps [count], one in every stratum of the schedule: a quieter gradient."""
         noise = torch.randn(count, *self.latents.shape[2:], generator=self.generator)
-        places = (torch.arange(count) + torch.rand(count, generator=self.generator)) / count
-        return noise, (places * SCHEDULE.num_train_timesteps).long()
+        # one timestep in every stratum of the schedule: a quieter gradient
+        places = torch.randperm(count, generator=self.generator) + torch.rand(count, generator=self.generator)
+        steps = (places / count * SCHEDULE.num_train_timesteps).long().clamp(max=SCHEDULE.num_train_timesteps - 1)
+        return [self.latents[rows, view], self.tokenizer.encode(captions), noise, steps, self.alphas[steps]]
 
 
-class Workers:
-    """Gradients of one batch, worked out by several threads with a copy of the network each, a piece at a time.
-
-    Inside each, operations run on one core. On a machine that other programs use too this beats threads inside an operation, which wait
-    for the slowest at the end of every one: whoever is held up simply takes fewer pieces.
-    """
-
-    def __init__(self, network: Network, count: int) -> None:
-        self.networks = [network, *(copy.deepcopy(network) for _ in range(count - 1))]
-        self.pool = ThreadPoolExecutor(count)
-        if count > 1:
-            torch.set_num_threads(1)
-
-    def gradients(self, batch: tuple[Tensor, Tensor], noise: tuple[Tensor, Tensor], alphas: Tensor) -> float:
-        """Adds to the networks' gradients; returns the loss."""
-        total = len(batch[0])
-        size = total if len(self.networks) == 1 else PIECE
-        pieces: SimpleQueue[slice] = SimpleQueue()
-        for first in range(0, total, size):
-            pieces.put(slice(first, first + size))
-
-        def work(network: Network) -> float:
-            if len(self.networks) > 1:
-                torch.set_num_threads(1)
-            sum_of_losses = 0.0
-            while True:
-                try:
-                    rows = pieces.get_nowait()
-                except Empty:
-                    return sum_of_losses
-                part, eps = (batch[0][rows], batch[1][rows]), (noise[0][rows], noise[1][rows])
-                loss = loss_of(network, part, eps, alphas) * (len(part[0]) / total)
-                loss.backward()
-                sum_of_losses += loss.item()
-
-        return sum(self.pool.map(work, self.networks))
-
-
-class Optimizer:
-    """AdamW and an average on fp32 master weights; the networks themselves may work in bf16."""
-
-    def __init__(self, network: Network) -> None:
-        self.names = [name for name, _ in network.named_parameters()]
-        self.masters = [parameter.detach().float().clone() for parameter in network.parameters()]
-        self.average = [master.clone() for master in self.masters]
-        self.adam = torch.optim.AdamW(self.masters, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-
-    @torch.no_grad()
-    def step(self, networks: Sequence[Network], count: int, rate: float) -> None:
-        """Use the sum of the networks' gradients and clear them; `count` steps were made before."""
-        for master, *copies in zip(self.masters, *(network.parameters() for network in networks), strict=True):
-            grads = [parameter.grad.float() for parameter in copies if parameter.grad is not None]
-            master.grad = grads[0]
-            for grad in grads[1:]:
-                master.grad += grad
-            for parameter in copies:
-                parameter.grad = None
-        nn.utils.clip_grad_norm_(self.masters, 1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        self.adam.step()
-        decay = min(EMA, (1 + count) / (10 + count))  # the first random weights are soon forgotten
-        torch._foreach_lerp_(self.average, self.masters, 1 - decay)
-        self.hand_out(networks)
-
-    @torch.no_grad()
-    def hand_out(self, networks: Sequence[Network]) -> None:
-        """Master weights into the networks."""
-        for network in networks:
-            torch._foreach_copy_(list(network.parameters()), self.masters)
-
-    def state(self) -> dict[str, Any]:
-        masters, average = (dict(zip(self.names, part, strict=True)) for part in (self.masters, self.average))
-        return {"model": masters, "ema": average, "optimizer": self.adam.state_dict()}
-
-    @torch.no_grad()
-    def load(self, state: dict[str, Any]) -> None:
-        torch._foreach_copy_(self.masters, [state["model"][name] for name in self.names])
-        torch._foreach_copy_(self.average, [state["ema"][name] for name in self.names])
-        self.adam.load_state_dict(state["optimizer"])
-
-
-def loss_of(network: Network, batch: tuple[Tensor, Tensor], noise: tuple[Tensor, Tensor], alphas: Tensor) -> Tensor:
-    """Epsilon prediction with min-SNR weights."""
-    device = alphas.device
-    (latents, tokens), (eps, steps) = batch, noise
-    latents, tokens, eps, steps = latents.to(device), tokens.to(device), eps.to(device), steps.to(device)
-    alpha = alphas[steps][:, None, None, None]
-    made = network(alpha.sqrt() * latents + (1 - alpha).sqrt() * eps, steps, tokens)
-    snr = alphas[steps] / (1 - alphas[steps])
+def loss_of(network: Network, latents: Tensor, tokens: Tensor, eps: Tensor, steps: Tensor, alpha: Tensor) -> Tensor:
+    """Epsilon prediction with min-SNR weights; the schedule's alpha_bar at `steps` is `alpha` [b]."""
+    a = alpha[:, None, None, None]
+    made = network(a.sqrt() * latents + (1 - a).sqrt() * eps, steps, tokens)
+    snr = alpha / (1 - alpha)
     return ((made - eps).pow(2).mean(dim=(1, 2, 3)) * snr.clamp(max=MIN_SNR) / snr).mean()
 
 
-def choose(args: Namespace, config: dict[str, Any], batches: Batches, alphas: Tensor) -> str:
+def choose(args: Namespace, config: dict[str, Any], batches: Batches) -> str:
     """Measure which precision trains faster here, on networks that are thrown away."""
 
     def step(network: Network) -> None:
-        loss_of(network, batches.draw(args.batch), batches.noise(args.batch), alphas).backward()
+        loss_of(network, *(tensor.to(args.device) for tensor in batches.draw(args.batch))).backward()
         network.zero_grad()
 
     full, half = Network(config).to(args.device), Network(config).to(args.device, torch.bfloat16)
     return common.choose_precision(args, {"fp32": lambda: step(full), "bf16": lambda: step(half)})
 
 
-def train(args: Namespace, cores: int, config: dict[str, Any], latents: Tensor, pairs: list[tuple[int, int]], concepts: Concepts) -> None:
+def train(
+    args: Namespace,
+    cores: int,
+    config: dict[str, Any],
+    latents: Tensor,
+    pairs: list[tuple[int, int]],
+    concepts: Concepts,
+) -> None:
     """Until --images are seen, from the last checkpoint if there is one."""
-    alphas = SCHEDULE.alphas_cumprod().float().to(args.device)
-    precision = choose(args, config, Batches(latents, pairs, concepts, (args.seed, 2**31)), alphas)
+    precision = choose(args, config, Batches(latents, pairs, concepts, (args.seed, 2**31)))
     torch.manual_seed(args.seed)
-    network = Network(config).to(args.device)
-    optimizer = Optimizer(network)
-    network.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    workers = Workers(Network(config).to(args.device), cores)
+    optimizer = Optimizer(workers, EMA)
+    for each in workers.networks:
+        each.to(torch.bfloat16 if precision == "bf16" else torch.float32)
     checkpoint, seen, hours = args.work / "unet.ckpt", 0, 0.0
     if state := common.load_checkpoint(checkpoint, args.device):
         optimizer.load(state)
-        optimizer.hand_out([network])
         seen, hours = state["seen"], state["hours"]
         log.info("resuming at %d images", seen)
     batches = Batches(latents, pairs, concepts, (args.seed, seen))
     progress = common.Progress(args.images, seen, args.save_every)
-    workers = Workers(network, cores)
     recent: list[float] = []
 
     def save() -> None:
@@ -313,9 +229,10 @@ def train(args: Namespace, cores: int, config: dict[str, Any], latents: Tensor, 
     while progress.seen < args.images:
         done = progress.seen / args.images
         warm = min(1.0, progress.seen / (200 * args.batch))
-        loss = workers.gradients(batches.draw(args.batch), batches.noise(args.batch), alphas)
+        batch = [tensor.to(args.device) for tensor in batches.draw(args.batch)]
+        loss = workers.gradients(batch, PIECE, loss_of)
         rate = LEARNING_RATE * warm * (0.5 * (1 + math.cos(math.pi * done)) + 1e-3)
-        optimizer.step(workers.networks, progress.seen // args.batch, rate)
+        optimizer.step(progress.seen // args.batch, rate)
         recent.append(loss)
         if progress.update(args.batch, text):
             save()
