@@ -206,12 +206,13 @@ def cosine_row(concept: Concept, found: dict[str, Cosines], weights: str) -> com
 
 def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) -> None:
     """Measure every object that has no row yet; keep rows and pictures as they come."""
-    rows = common.Rows(args.name, ("object",), fresh=args.smoke)
-    similar = common.Rows(args.name + "_cosines", ("object",), fresh=args.smoke)
+    rows = common.Rows(args.name, ("object", "weights"), fresh=args.smoke)
+    similar = common.Rows(args.name + "_cosines", ("object", "weights"), fresh=args.smoke)
     quick = {"iterations": 2, "sampler_steps": 4} if args.smoke else {}
+    weights = model.denoiser.base_hash[:16]
     pictures: dict[str, list[tuple[str, Tensor]]] = {}
     for i, concept in enumerate(objects):
-        named = {"object": concept.name}
+        named = {"object": concept.name, "weights": weights}
         wanted = i < args.cosines and not similar.has(named)
         if model.concepts is None or (rows.has(named) and not wanted):
             continue
@@ -225,7 +226,7 @@ def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) 
             common.log.info("%s", rows.rows[-1])
         if wanted:
             found = followed(model, concept, results, args.images, args.steps)
-            similar.add(cosine_row(concept, found, model.denoiser.base_hash[:16]))
+            similar.add(cosine_row(concept, found, weights))
             curves = {f"{name}: {t}": c.curves(t) for name, c in found.items() for t in c.values}
             drawn = figure(curves, found["untouched"].timesteps)
             write_bytes(common.OUT / f"{args.name}_{concept.name.replace(' ', '_')}.svg", drawn.encode())
@@ -233,7 +234,8 @@ def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) 
         columns = [title for title, _ in next(iter(pictures.values()))]
         few = [(name, torch.cat([image for _, image in shown])) for name, shown in list(pictures.items())[:SHOWN]]
         write_bytes(common.OUT / f"{args.name}.png", png(grid(few, columns, 1, cell=112)))
-    report(rows.rows, similar.rows)
+    # rows of an earlier pocket model stay in the file, and out of the tables
+    report(*([row for row in r.rows if row["weights"] == weights] for r in (rows, similar)))
 
 
 def report(rows: Sequence[common.Row], similar: Sequence[common.Row]) -> None:
