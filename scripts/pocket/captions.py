@@ -34,7 +34,7 @@ class Captioner:
             "synonym": concept.synonyms,
             "description": concept.descriptions,
         }.get(kind, ()) or (concept.phrase,)
-        phrase = phrases[self.rng.integers(len(phrases))]
+        phrase = phrases[int(self.rng.integers(len(phrases)))]
         if self.rng.random() < self.shares["with_style"]:
             return fill(self._template(self.concepts.training.object_style), phrase=phrase, style=style)
         return fill(self._template(self.concepts.training.object), phrase=phrase)
@@ -46,4 +46,4 @@ class Captioner:
         return self._pick(templates[1:])
 
     def _pick(self, templates: Sequence[str]) -> str:
-        return templates[self.rng.integers(len(templates))]
+        return templates[int(self.rng.integers(len(templates)))]

@@ -54,7 +54,13 @@ def parts_made(model: dict[str, Any], judge: dict[str, Any]) -> list[list[str]]:
     return [
         ["autoencoder", tiny, str(coder["images"]), f"{coder['hours']:.2f}", coder["precision"]],
         ["UNet and text encoder", network, seen, f"{unet['hours']:.2f}", unet["precision"]],
-        ["judge", "convolutional, two heads; trained twice", f"2 x {teacher['images']}", f"{teacher['hours']:.2f}", teacher["precision"]],
+        [
+            "judge",
+            "convolutional, two heads; trained twice",
+            f"2 x {teacher['images']}",
+            f"{teacher['hours']:.2f}",
+            teacher["precision"],
+        ],
     ]
 
 

@@ -138,14 +138,21 @@ class Progress:
         self.total, self.seen, self.first, self.save_every = total, seen, seen, save_every
         self.began = self.logged = self.saved = time.monotonic()
 
-    def update(self, images: int, text: Callable[[], str]) -> bool:
-        """Count images; returns whether it is time to write a checkpoint. `text` is only called when a line is due."""
+    def update(self, images: int, text: str | Callable[[], str]) -> bool:
+        """Count images; returns whether it is time to write a checkpoint. A callable text is only called when a line is due."""
         self.seen += images
         now = time.monotonic()
         if now - self.logged > 30:
             rate = (self.seen - self.first) / (now - self.began)
             left = (self.total - self.seen) / rate / 60
-            log.info("%d/%d images, %.0f/s, %.0f min left, %s", self.seen, self.total, rate, left, text())
+            log.info(
+                "%d/%d images, %.0f/s, %.0f min left, %s",
+                self.seen,
+                self.total,
+                rate,
+                left,
+                text if isinstance(text, str) else text(),
+            )
             self.logged = now
         if now - self.saved > self.save_every:
             self.saved = now
@@ -169,6 +176,9 @@ class Threads:
         self.most = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
         self.single = float("inf")  # seconds a step takes one thread
         self.patience = 3.0  # seconds that the other cores must have been idle
+        self.now, self.recent = 1, list[float]()
+        self.began = self.stepped = time.perf_counter()
+        self.idle = idle_seconds()
         self._use(min(self.most, 1))
 
     def step(self) -> None:
@@ -178,9 +188,9 @@ class Threads:
         if self.most == 1:
             return
         if self.now > 1:
-            self.recent = [*self.recent[-14:], spent]
-            # the median of fifteen: one slow step is a checkpoint, not another program
-            if len(self.recent) == 15 and sorted(self.recent)[7] > 1.2 * self.single:  # somebody else wants the core
+            self.recent = [*self.recent[-4:], spent]
+            # the median of five: one slow step is a checkpoint, not another program that wants the core
+            if len(self.recent) == 5 and sorted(self.recent)[2] > 1.2 * self.single:
                 self.patience = min(60.0, self.patience * 2)
                 self._use(1)
             elif now - self.began > 60:
@@ -193,8 +203,7 @@ class Threads:
 
     def _use(self, count: int) -> None:
         torch.set_num_threads(count)
-        self.now = count
-        self.recent: list[float] = []
+        self.now, self.recent = count, []
         self.began = self.stepped = time.perf_counter()
         self.idle = idle_seconds()
 

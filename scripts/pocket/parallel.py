@@ -66,7 +66,8 @@ class Shard:
             assert first.grad is not None
             master.grad = first.grad.float()
             for other in rest:
-                master.grad += other.grad
+                if other.grad is not None:
+                    master.grad += other.grad
             for network in networks:
                 network[name].grad = None
         grads = [master.grad for master in self.masters if master.grad is not None]

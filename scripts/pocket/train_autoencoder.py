@@ -199,7 +199,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         threads.step()
-        if progress.update(args.batch, lambda loss=loss: f"loss {loss.item():.4f}, {threads.now} threads"):
+        if progress.update(args.batch, f"loss {loss.item():.4f}, {threads.now} threads"):
             save()
     save()
     finish(args, data, sampler, model, hours + progress.hours, precision)

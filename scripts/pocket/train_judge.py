@@ -134,7 +134,9 @@ def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge:
             scores.style_logits.float(), styles, label_smoothing=0.05
         )
 
-    precision = common.choose_precision(args, common.under_autocast(args.device, lambda: loss_of(args.batch).backward()))
+    precision = common.choose_precision(
+        args, common.under_autocast(args.device, lambda: loss_of(args.batch).backward())
+    )
     checkpoint = args.work / f"judge_{name}.ckpt"
     seen, hours = 0, 0.0
     if state := common.load_checkpoint(checkpoint, args.device):
@@ -159,7 +161,7 @@ def train(args: Namespace, name: str, pictures: Pictures, usable: Tensor, judge:
         nn.utils.clip_grad_norm_(judge.parameters(), 5.0)
         optimizer.step()
         threads.step()
-        if progress.update(args.batch, lambda loss=loss: f"{name} loss {loss.item():.4f}, {threads.now} threads"):
+        if progress.update(args.batch, f"{name} loss {loss.item():.4f}, {threads.now} threads"):
             save()
     save()
     judge.eval()

@@ -66,7 +66,10 @@ def main() -> None:
     autoencoder = AutoencoderTiny(latent_channels=8)
     autoencoder.load_state_dict(load_file(args.work / "autoencoder.safetensors"))
     autoencoder.to(args.device)
-    trial = (torch.randn(4, 8, 8, 8, device=args.device), torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device=args.device))
+    trial = (
+        torch.randn(4, 8, 8, 8, device=args.device),
+        torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device=args.device),
+    )
     steps = common.under_autocast(args.device, lambda: loss_of(autoencoder.decoder, *trial).backward())
     precision = common.choose_precision(args, steps)
     autoencoder.zero_grad()
@@ -97,24 +100,32 @@ def main() -> None:
     while progress.seen < args.images:
         done = progress.seen / args.images
         ours = rng.random(args.batch) < 0.5
-        rows = torch.from_numpy(np.where(ours, rng.integers(0, known, args.batch), rng.integers(0, len(pictures), args.batch)))
+        rows = torch.from_numpy(
+            np.where(ours, rng.integers(0, known, args.batch), rng.integers(0, len(pictures), args.batch))
+        )
         noisy = latents[rows] + NOISE * torch.randn(args.batch, 8, 8, 8)
         batch = [tensor.to(args.device) for tensor in (noisy, pictures[rows])]
         loss = workers.gradients(batch, PIECE, loss_of)
         warm = min(1.0, (progress.seen + args.batch) / (50 * args.batch))
         optimizer.step(progress.seen // args.batch, LEARNING_RATE * warm * 0.5 * (1 + math.cos(math.pi * done)))
-        if progress.update(args.batch, lambda loss=loss: f"loss {loss:.4f}"):
+        if progress.update(args.batch, f"loss {loss:.4f}"):
             save()
     save()
 
     autoencoder.decoder.float()
     autoencoder.decoder.load_state_dict(optimizer.state()["ema"])
     figures = json.loads((args.work / "autoencoder.json").read_text(encoding="utf-8"))
-    figures["decoder_tuned"] = {"images": args.images, "hours": round(hours + progress.hours, 3), "precision": precision}
+    figures["decoder_tuned"] = {
+        "images": args.images,
+        "hours": round(hours + progress.hours, 3),
+        "precision": precision,
+    }
     for key, z, x in (("never_shown", unseen, never), ("generator_objects", latents[:known], pictures[:known])):
         figures[key].setdefault("psnr_before_tuning", figures[key]["psnr"])
         figures[key]["psnr"] = psnr(autoencoder.decoder, z, x, args.device)
-    figures["never_shown"] = {k: v for k, v in figures["never_shown"].items() if k.removeprefix("psnr_") not in data.styles}
+    figures["never_shown"] = {
+        k: v for k, v in figures["never_shown"].items() if k.removeprefix("psnr_") not in data.styles
+    }
     tensors = {k: v.contiguous().cpu() for k, v in autoencoder.state_dict().items()}
     save_file(tensors, args.work / "autoencoder.tmp")
     (args.work / "autoencoder.tmp").replace(args.work / "autoencoder.safetensors")
