@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` (erase a concept, see it) and `make test`. Each makes its own environment.
+# `make demo` erases a concept and shows it, `make test` tests, `make comfyui` starts the nodes on a real ComfyUI. Each
+# makes its own environment.
 #   TORCH  the torch requirement. 2.13.0 by default; where pip would fetch a CUDA build you do not need, name a CPU
 #          index with INDEX, or a build you have
 #   INDEX  extra arguments for pip, such as --index-url or --extra-index-url
@@ -8,7 +9,7 @@ INDEX ?=
 OUT ?= out/demo
 PIP = -m pip install --quiet --disable-pip-version-check $(INDEX)
 
-.PHONY: demo test check pocket clean
+.PHONY: demo test comfyui clean
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python scripts/demo.py --out $(OUT)
@@ -19,17 +20,22 @@ test: .venv-test/ready
 	.venv-test/bin/mypy
 	.venv-test/bin/python -m pytest
 
+# A real ComfyUI with this repository as a custom node; COMFYUI_PATH uses one of your own.
+comfyui:
+	$(PYTHON) scripts/comfyui_host.py start
+
 .venv-demo/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python $(PIP) "$(TORCH)"
 	.venv-demo/bin/python $(PIP) -e .
 	touch $@
 
-.venv-test/ready: requirements.txt pyproject.toml
+.venv-test/ready: requirements.txt requirements-test-host.txt pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python $(PIP) "$(TORCH)"
 	.venv-test/bin/python $(PIP) -e ".[test]"
+	.venv-test/bin/python scripts/comfyui_host.py install
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv-demo .venv-test .cache out .mypy_cache .ruff_cache .pytest_cache

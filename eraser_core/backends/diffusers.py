@@ -54,6 +54,11 @@ class DiffusersDenoiser:
         kv = self.weights("xattn-kv")
         self.base_hash = tensors_hash({key: weight.half() for key, weight in kv.items()})
 
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The network itself, for whoever listens to its layers."""
+        return self._unet
+
     def encode(self, prompts: Sequence[str]) -> Context:
         with torch.no_grad():
             return self._text.encode(prompts)

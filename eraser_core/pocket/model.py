@@ -140,8 +140,7 @@ def autoencoder_keys(autoencoder: nn.Module) -> dict[str, str]:
     """Parameter name in AutoencoderTiny -> key in the checkpoint: TAESD counts the decoder's clamp as its module 0."""
     keys = {}
     for own, _ in autoencoder.named_parameters():
-        half, layers, number, rest = own.split(".", 3)
-        assert layers == "layers", own
+        half, _, number, rest = own.split(".", 3)  # "encoder", "layers", number, rest
         keys[own] = (
             f"{ENCODER_PREFIX}{number}.{rest}" if half == "encoder" else f"{DECODER_PREFIX}{int(number) + 1}.{rest}"
         )
