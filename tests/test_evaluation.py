@@ -68,7 +68,7 @@ def test_the_untouched_model_draws_what_it_is_asked_and_a_destroyed_one_does_not
     model = open_model("pocket")
     task = object_task(model.concepts, model.denoiser, "church", n=12)
     rates = untouched(model.examiner, task)
-    assert rates["kept"].value >= 0.75
+    assert rates["kept"].value >= 0.6
     generator = torch.Generator().manual_seed(0)
     noise = {k: torch.randn(w.shape, generator=generator) for k, w in model.denoiser.weights("xattn-kv").items()}
     destroyed = psr(model.examiner.ranks(task.sheets["kept"], FrozenEdit(noise)))
