@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ import torch
 log = logging.getLogger("pocket")
 
 REPO = Path(__file__).resolve().parents[2]
+if str(REPO) not in sys.path:  # so that the scripts run from a checkout that is not installed
+    sys.path.insert(0, str(REPO))
 CONCEPTS = REPO / "eraser_core" / "pocket" / "concepts.json"
 
 

@@ -46,11 +46,6 @@ class Ask:
     seed: int
 
 
-def spread(items: int, count: int) -> list[int]:
-    """`count` numbers from 0 to items - 1, as evenly as can be."""
-    return [i * items // count for i in range(count)]
-
-
 def questions(concepts: Concepts, seeds: int) -> list[Ask]:
     """Every row of the card."""
     asks: list[Ask] = []
@@ -132,7 +127,7 @@ class Bench:
 
 
 def share(values: list[bool]) -> float:
-    return round(sum(values) / len(values), 4)
+    return round(sum(values) / len(values), 4) if values else float("nan")
 
 
 def summary(asks: list[Ask], found: list[tuple[bool, bool, str, str]]) -> dict[str, dict[str, Any]]:
@@ -175,6 +170,8 @@ def contact_sheet(asks: list[Ask], images: Tensor, styles: tuple[str, ...], path
     """One picture a pair of the main row's first seed: objects down (in three columns), styles across."""
     firsts = [i for i, ask in enumerate(asks) if ask.row == "all pairs" and ask.seed == 0]
     cells = (images[firsts] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    blanks = np.full((-len(cells) % len(styles), *cells.shape[1:]), 255, np.uint8)
+    cells = np.concatenate([cells, blanks])
     rows = [np.concatenate(list(cells[k : k + len(styles)]), 1) for k in range(0, len(cells), len(styles))]
     tall = -(-len(rows) // 3)
     rows += [np.full_like(rows[0], 255)] * (3 * tall - len(rows))
@@ -228,7 +225,7 @@ def main() -> None:
     asks = questions(concepts, args.seeds)
     if args.limit:
         pairs = [ask for ask in asks if ask.row == "all pairs" and ask.seed == 0]
-        asks = [pairs[i] for i in spread(len(pairs), min(args.limit, len(pairs)))]
+        asks = [pairs[i] for i in sorted(np.random.default_rng(0).permutation(len(pairs))[: args.limit].tolist())]
     began = time.monotonic()
     images = bench.draw(asks, bench.model.guidance, bench.model.steps)
     found = bench.judged(asks, images)
