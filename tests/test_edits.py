@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import settings
+from tiny_model import settings
 
 from eraser_core.denoiser import Context
 from eraser_core.edits import DenseEdit, LowRankEdit, TextMapEdit, make_edit, null_space

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import settings, tiny_model
+from tiny_model import settings, tiny_model
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erase import erase

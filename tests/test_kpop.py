@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import settings
+from tiny_model import settings
 
 from eraser_core.edits import DenseEdit
 from eraser_core.erase import erase

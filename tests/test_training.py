@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import settings
+from tiny_model import settings
 
 from eraser_core.erase import erase, resume
 from eraser_core.errors import FileFormatError, RequestError
@@ -88,7 +88,7 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_tensors(tiny, request_church
 
 
 def test_a_checkpoint_of_another_model_or_no_checkpoint_is_refused(tiny, request_church, tmp_path):
-    from conftest import tiny_model
+    from tiny_model import tiny_model
 
     from eraser_core.backends.pocket import PocketDenoiser
 
