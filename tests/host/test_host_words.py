@@ -92,7 +92,7 @@ def test_the_locale_holds_the_nodes_own_words(nodes: dict[str, Any]) -> None:
 
 def test_the_training_page_lists_everything_that_the_pocket_model_draws() -> None:
     page = (REPO / "web" / "docs" / f"{PREFIX}TrainConceptEraser.md").read_text(encoding="utf-8")
-    words = set(re.findall(r"[a-z]+(?: [a-z]+)*", page.partition("## What the pocket model draws")[2]))
+    words = set(re.findall(r"[a-z]+(?: [a-z]+)*", page.partition("are these objects:")[2]))
     concepts = load_concepts()
     assert {c.name for c in concepts.drawn} <= words and set(concepts.styles) <= words
     assert not {c.name for c in concepts.never_shown} & words
