@@ -17,6 +17,7 @@ from eraser_core.methods import METHODS
 from eraser_core.models import Model
 
 OUT = Path("out/benchmarks")
+SMOKE = {"iterations": 2, "pool_size": 8, "per_trajectory": 4, "sampler_steps": 4}
 log = logging.getLogger("benchmark")
 Row = dict[str, Any]
 

@@ -99,7 +99,7 @@ def attack(model: Model, name: str, edit: FrozenEdit, n: int, quick: Mapping[str
     """`learnt1` of an object under an edit."""
     if not isinstance(model.denoiser, PocketDenoiser):
         raise SystemExit("this benchmark needs the pocket model")
-    return learnt(model.examiner, model.denoiser, name, edit, n=n, **quick).value
+    return learnt(model.examiner, model.denoiser, name, edit, n=n, iterations=quick.get("iterations", 200)).value
 
 
 def floor(model: Model, names: tuple[str, ...], n: int, quick: Mapping[str, Any]) -> list[common.Row]:
@@ -152,7 +152,7 @@ def main() -> int:
     names, systems, quick, name = (*OBJECTS, *STYLES), SYSTEMS, {}, "methods"
     if args.smoke:
         names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
-        args.images, args.seeds, quick, name = 4, [0], {"iterations": 2}, "methods_smoke"
+        args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
     model = open_model("pocket", steps=3 if args.smoke else None)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
     for system in systems:

@@ -55,7 +55,7 @@ def group(model: Model, rows: common.Rows, objects: tuple[str, ...], seed: int, 
     """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
     if model.concepts is None or all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
         return
-    quick = {"iterations": args.iterations} if args.iterations else {}
+    quick = common.SMOKE if args.smoke else {}
     kept = None if retain else ()
     tasks = [object_task(model.concepts, model.denoiser, o, retain=kept, seed=seed, n=args.images) for o in objects]
     results = [common.run(model, task, "kpop", quick, key_seed=seed) for task in tasks]
@@ -77,9 +77,9 @@ def main() -> int:
     parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")
     args = parser.parse_args()
     common.start_logging()
-    args.iterations, objects = None, OBJECTS
+    objects = OBJECTS
     if args.smoke:
-        args.iterations, args.images, args.seeds, args.name, objects = 2, 4, [0], "pocket_objects_smoke", OBJECTS[:2]
+        args.images, args.seeds, args.name, objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
     for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:

@@ -115,7 +115,7 @@ def main() -> int:
     quick: dict[str, Any] = {}
     variants = [v for v in VARIANTS if not args.only or v.group in args.only]
     if args.smoke:
-        variants, args.objects, args.images, quick = [VARIANTS[0], VARIANTS[-1]], OBJECTS[:1], 4, {"iterations": 2}
+        variants, args.objects, args.images, quick = [VARIANTS[0], VARIANTS[-1]], OBJECTS[:1], 4, common.SMOKE
         args.name = "pocket_study_smoke"
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, ("group", "variant", "concept"), fresh=args.smoke)
