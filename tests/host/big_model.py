@@ -17,6 +17,8 @@ sys.path[:0] = [str(REPO), str(Path(__file__).resolve().parent)]
 import in_process  # noqa: E402
 import torch  # noqa: E402
 
+from eraser_core.erasure import load_erasure  # noqa: E402
+
 COMMON = {"image_size": 32, "out_channels": 4, "in_channels": 4, "model_channels": 320, "use_spatial_transformer": True}
 COMMON |= {"legacy": False, "use_temporal_attention": False}
 UNETS: dict[str, dict[str, Any]] = {
@@ -76,7 +78,6 @@ def main(name: str, folder: Path) -> None:
     in_process.load_host(folder)
     in_process.load_pack()
     from concept_eraser_pack.nodes import host_model, prompts
-    from concept_eraser_pack.nodes.apply import load_listed
     from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
     from concept_eraser_pack.nodes.train_run import train
     from concept_eraser_pack.nodes.values import MethodChoice
@@ -99,7 +100,7 @@ def main(name: str, folder: Path) -> None:
         sanitized, erasure, hidden, _, course = train(model, clip, values, "")
     assert len(course["loss"]) == 2
     assert host_model.base_hash(host_model.weights(model)) == before, "the user's weights were written to"
-    saved = load_listed("big_00001_.safetensors")
+    saved = load_erasure(folder / "output" / "loras" / "big_00001_.safetensors")
     assert saved.hash() == erasure.hash()
     with torch.inference_mode():
         applied = host_model.apply_erasure(model, saved, 1.0, "test")
