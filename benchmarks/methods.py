@@ -1,7 +1,7 @@
 """Every system in the slides, side by side, on the pocket model.
 
     python benchmarks/methods.py            # all systems, five objects and two styles, two seeds, with and without a
-                                            # retain set; hours: see docs/results/methods.md
+                                            # retain set
     python benchmarks/methods.py --smoke
 
 Runs are kept one by one in out/benchmarks/methods_runs.json (an interrupted benchmark goes on); the table of means and
