@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from eraser_core.denoiser import Context, Edit, Rows, Tune
+from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
 from eraser_core.errors import ModelError, RequestError
 
 from . import host_model
@@ -138,7 +138,7 @@ class HostDenoiser:
         return self.load()
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        return {key: weight for key, weight in self.load().items() if _tuned(key, tune)}
+        return {key: weight for key, weight in self.load().items() if tuned(key, tune)}
 
     def frozen(self) -> list[Tensor]:
         """Every tensor that the forwards take weights from."""
@@ -218,9 +218,3 @@ def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> 
     if own == torch.float16 or memory.is_device_cpu(device):
         return torch.float32 if memory.is_device_cpu(device) or not memory.should_use_bf16(device) else torch.bfloat16
     return own
-
-
-def _tuned(key: str, tune: Tune) -> bool:
-    if tune in ("xattn-kv", "text"):
-        return ".attn2.to_k." in key or ".attn2.to_v." in key
-    return (".attn2." in key) == (tune == "xattn")
