@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--object", default="church")
     parser.add_argument("--style", default="ink")
-    parser.add_argument("--images", type=int, default=60, help="pictures a scored column")
+    parser.add_argument("--images", type=int, default=32, help="pictures a scored column")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, help="fewer steps, for a quick look")
     args = parser.parse_args()
