@@ -59,6 +59,9 @@ def sha256(path: Path) -> str:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """A file that holds these tensors already stays: safetensors orders metadata at random, so writing again would change its hash."""
+    if path.exists() and tensor_sha256(load_file(path)) == tensor_sha256(tensors):
+        return
     beside = path.with_suffix(".tmp")
     save_file(tensors, beside, metadata)
     beside.replace(path)
@@ -109,6 +112,11 @@ def main() -> None:
     tensors = tensors_of(state, load_file(args.work / "autoencoder.safetensors"))
     write_tensors(tensors, args.out / "pocket.safetensors", METADATA)
     facts = facts_of(state, args, tensors)
+    before = args.out / "pocket.json"
+    if before.exists():
+        old = json.loads(before.read_text(encoding="utf-8"))
+        if old.get("tensor_sha256") == facts["tensor_sha256"]:  # the same model: what evaluate.py chose for it stays
+            facts |= {key: old[key] for key in ("sampling", "sweep") if key in old}
     judge = args.work / "judge.safetensors"
     if judge.exists():
         metadata = {"format": "pt", "modelspec.title": "ConceptEraser pocket judge", "modelspec.license": "Apache-2.0"}
