@@ -27,7 +27,7 @@ from eraser_core.models import Model, open_model
 from eraser_core.training import Step
 
 log = logging.getLogger("demo")
-STYLE: dict[str, Any] = {"iterations": 500, "pool_size": 512}
+STYLE: dict[str, Any] = {"iterations": 300, "pool_size": 512}
 NEXT = """<h2>How to go on</h2>
 <p>Another concept, or two at once; <code>python -m eraser_core info --model pocket</code> lists what the model draws:</p>
 <pre>python -m eraser_core erase --model pocket --concept guitar --out out/guitar
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
     parser.add_argument("--object", default="church")
     parser.add_argument("--style", default="ink")
-    parser.add_argument("--images", type=int, default=32, help="pictures a scored column")
+    parser.add_argument("--images", type=int, default=24, help="pictures a scored column")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, help="fewer steps, for a quick look")
     args = parser.parse_args()
