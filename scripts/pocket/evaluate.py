@@ -22,7 +22,7 @@ from typing import Any
 import common
 import numpy as np
 import torch
-from card import write_card
+from card import TOLERANCE, write_card
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +34,6 @@ from eraser_core.pocket.model import FOLDER, WEIGHTS
 log = logging.getLogger("pocket.evaluate")
 
 GUIDANCES, STEPS = (2.0, 3.0, 4.5), (16, 12, 24)
-TOLERANCE = 0.025  # 138 pictures tell no finer
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,14 @@ def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
     log.info("chosen: %s", chosen)
 
 
+def card(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Write CARD.md from the packed files' own facts."""
+    model, judge = (
+        json.loads(args.weights.with_name(name).read_text(encoding="utf-8")) for name in ("pocket.json", "judge.json")
+    )
+    write_card(args.out / "CARD.md", model, judge, result, load_concepts())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
@@ -231,10 +238,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="a quick look: this many pictures of the main row")
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--card", action="store_true", help="only write the card anew, from evaluation.json")
     parser.add_argument("--threads", type=int, default=0, help="CPU cores to use; 0: all")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if args.card:
+        card(args, json.loads((args.out / "evaluation.json").read_text(encoding="utf-8")))
+        return
     if args.threads:
         torch.set_num_threads(args.threads)
     concepts = load_concepts()
@@ -265,8 +276,7 @@ def main() -> None:
         log.info("%s", json.dumps(details(asks, found, concepts.styles)))
         return
     common.write_json(args.out / "evaluation.json", result)
-    judge = json.loads(args.weights.with_name("judge.json").read_text(encoding="utf-8"))
-    write_card(args.out / "CARD.md", bench.model.config, judge, result, concepts)
+    card(args, result)
 
 
 if __name__ == "__main__":
