@@ -71,7 +71,7 @@ def main() -> int:
     """Run what is missing, print the table and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
-    parser.add_argument("--images", type=int, default=40, help="pictures a scored column")
+    parser.add_argument("--images", type=int, default=32, help="pictures a scored column")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
     parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")

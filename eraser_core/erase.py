@@ -22,7 +22,11 @@ from .training import Learner, OnStep, read_checkpoint, train
 
 @dataclass(frozen=True)
 class Erased:
-    """What a run gives: the erasure as its file holds it, the hidden prompts (none for some methods), and its course."""
+    """What a run gives: the erasure as its file holds it, the hidden prompts (none for some methods), and its course.
+
+    `seconds` count everything from the words to the tensors, filling the pools of z_t included; of a resumed run, from
+    where it went on.
+    """
 
     erasure: Erasure
     prompts: tuple[HiddenPrompt, ...]
@@ -59,13 +63,13 @@ def erase(
     interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it. The
     closed forms need none of the three.
     """
+    began = time.monotonic()
     if method.learner is not None:
         learner = method.learner(denoiser, request, settings, key_seed)
         learner.begin()
-        return _train(learner, method, (), on_step, checkpoint, dtype)
+        return _train(learner, method, (), on_step, checkpoint, dtype, began)
     if method.solve is None:
         raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")
-    began = time.monotonic()
     entries = method.solve(denoiser, request, settings)
     facts = _facts(denoiser, request, method, settings.model_dump(by_alias=True), dtype)
     erasure = _erasure(denoiser, request, method, entries, facts).to(dtype)
@@ -76,6 +80,7 @@ def resume(
     denoiser: Denoiser, methods: Mapping[str, Method], checkpoint: Path, on_step: OnStep | None = None
 ) -> Erased:
     """Go on from a checkpoint to the tensors that the run would have given uninterrupted."""
+    began = time.monotonic()
     facts, state = read_checkpoint(checkpoint)
     if facts["base_hash"] != denoiser.base_hash:
         raise RequestError(f"{checkpoint} was begun on another model ({facts['family']}): give that one")
@@ -85,7 +90,7 @@ def resume(
     settings: Any = method.settings(**facts["settings"])
     learner = method.learner(denoiser, Request.from_facts(facts["request"]), settings, facts["key_seed"])
     learner.load_state(state)
-    return _train(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]))
+    return _train(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]), began)
 
 
 def _train(
@@ -95,8 +100,8 @@ def _train(
     on_step: OnStep | None,
     checkpoint: Path | None,
     dtype: torch.dtype,
+    began: float,
 ) -> Erased:
-    began = time.monotonic()
     denoiser, request = learner.denoiser, learner.request
     facts = _facts(denoiser, request, method, learner.settings.model_dump(by_alias=True), dtype)
     losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
