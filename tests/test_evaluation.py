@@ -75,7 +75,7 @@ def test_the_untouched_model_draws_what_it_is_asked_and_a_destroyed_one_does_not
     assert destroyed.value <= 0.25
 
 
-@pytest.mark.parametrize("name", ["pocket_objects", "pocket_study", "methods", "cost"])
+@pytest.mark.parametrize("name", ["pocket_objects", "pocket_study", "ablations", "methods", "cost"])
 def test_a_benchmark_runs_at_its_smoke_size(name, tmp_path):
     words = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--smoke"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)

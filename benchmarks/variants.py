@@ -1,0 +1,100 @@
+"""One setting changed at a time: what the study behind the defaults and the slides' ablations share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import common
+
+from eraser_core.erase import configure, erase
+from eraser_core.evaluation.pocket import Task, object_task, score, untouched
+from eraser_core.methods import METHODS
+from eraser_core.models import Model
+from eraser_core.training import OnStep
+
+OBJECTS = ("church", "guitar", "truck")
+COLUMNS = (
+    "esr1",
+    "esr5",
+    "esr1_synonym",
+    "psr1",
+    "psr1_before",
+    "psr5",
+    "psr1_retained",
+    "recovery1",
+    "forged1",
+    "kept_with_p1",
+    "seconds",
+)
+KEY = ("group", "variant", "concept", "seed")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the pocket defaults of a method. An `anchor` "category" is the object's category word."""
+
+    group: str
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    anchor: str | None = None
+    method: str = "kpop"
+    retain: bool = True
+
+
+DEFAULT = Variant("default", "default")
+
+
+def task_of(model: Model, variant: Variant, name: str, images: int, seed: int) -> Task:
+    """The object's task under a variant; the retain set is a half of the others drawn by the seed."""
+    if model.concepts is None:
+        raise SystemExit("this benchmark needs the pocket model")
+    anchor = variant.anchor
+    if anchor == "category":
+        anchor = model.concepts.categories[model.concepts.get(name).category]
+    kept = None if variant.retain else ()
+    return object_task(model.concepts, model.denoiser, name, anchor=anchor, retain=kept, seed=seed, n=images)
+
+
+def run(
+    model: Model,
+    variant: Variant,
+    name: str,
+    images: int,
+    seed: int,
+    quick: Mapping[str, Any],
+    on_step: OnStep | None = None,
+) -> common.Row:
+    """One object under one variant; the hidden prompt's search starts at the run's seed."""
+    task = task_of(model, variant, name, images, seed)
+    method = METHODS[variant.method]
+    settings = configure(method, model.denoiser.family, task.request, {**variant.values, **quick})
+    result = erase(model.denoiser, task.request, method, settings, key_seed=seed, on_step=on_step)
+    hidden = result.prompts[0] if result.prompts else None
+    figures = score(model.examiner, task, result.erasure.as_edit(), hidden, None, untouched(model.examiner, task))
+    common.log.info("%s %s, %s: %.0f s", variant.group, variant.name, name, result.seconds)
+    named = {"group": variant.group, "variant": variant.name, "concept": name, "anchor": task.anchor}
+    facts = {"n": images, "seed": seed, "weights": model.denoiser.base_hash[:16]}
+    return {**named, **facts, **{c: figures.get(c) for c in COLUMNS}, "seconds": round(result.seconds, 1)}
+
+
+def sweep(
+    rows: common.Rows,
+    variants: Sequence[Variant],
+    objects: Sequence[str],
+    seeds: Sequence[int],
+    one: Callable[[Variant, str, int], common.Row],
+) -> None:
+    """Every variant on every object and seed whose row is not there yet."""
+    for variant in variants:
+        for seed in seeds:
+            for name in objects:
+                key = {"group": variant.group, "variant": variant.name, "concept": name, "seed": seed}
+                if not rows.has(key):
+                    rows.add(one(variant, name, seed))
+
+
+def table(rows: Sequence[common.Row]) -> str:
+    """The means a variant."""
+    return common.table(common.means(rows, ["group", "variant"], COLUMNS), ("group", "variant", "runs", *COLUMNS))
