@@ -113,7 +113,7 @@ def course(model: Model, objects: Sequence[str], images: int, quick: Mapping[str
         for row in seen.rows:
             rows.add(row)
     means = common.means(rows.rows, ["share", "step"], COURSE)
-    sys.stdout.write("\nthe prompt over training steps\n\n" + common.table(means, ("share", "step", "runs", *COURSE)))
+    common.show(name, common.table(means, ("share", "step", "runs", *COURSE)))
 
 
 def main() -> int:
@@ -135,7 +135,7 @@ def main() -> int:
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     sweep(rows, variants, args.objects, args.seeds, lambda v, name, s: run(model, v, name, args.images, s, quick))
-    sys.stdout.write(table(rows.rows))
+    common.show(args.name, table(rows.rows))
     for group in ON_AXIS:
         if any(r["group"] == group for r in rows.rows):
             figure(rows.rows, group, f"{args.name}_{group}.png")

@@ -12,7 +12,7 @@ from typing import Any
 
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.evaluation.pocket import Task
-from eraser_core.files import write_json
+from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model
 
@@ -58,6 +58,12 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def show(name: str, text: str) -> None:
+    """Print a benchmark's tables and keep them in `out/benchmarks/NAME.md`."""
+    sys.stdout.write(text)
+    write_bytes(OUT / f"{name}.md", text.encode("utf-8"))
 
 
 def mean(rows: Iterable[Mapping[str, Any]], column: str) -> float | None:

@@ -85,10 +85,9 @@ def main() -> int:
     for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
         for seed in args.seeds:
             group(model, rows, objects, seed, retain, args)
-    sys.stdout.write(common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS)))
-    sys.stdout.write(
-        "\nmeans\n\n" + common.table(common.means(rows.rows, ["retain_set"], COLUMNS), ("retain_set", "runs", *COLUMNS))
-    )
+    each = common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS))
+    means = common.means(rows.rows, ["retain_set"], COLUMNS)
+    common.show(args.name, f"{each}\nmeans\n\n" + common.table(means, ("retain_set", "runs", *COLUMNS)))
     return 0
 
 

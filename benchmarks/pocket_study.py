@@ -62,7 +62,7 @@ def main() -> int:
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     sweep(rows, variants, args.objects, args.seeds, lambda v, name, s: run(model, v, name, args.images, s, quick))
-    sys.stdout.write(table(rows.rows))
+    common.show(args.name, table(rows.rows))
     return 0
 
 

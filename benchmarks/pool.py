@@ -120,12 +120,13 @@ def main() -> int:
                 for latents in SCHEDULES:
                     if not rows.has({"method": method, "concept": name, "seed": seed, "latents": latents}):
                         rows.add(run(model, method, name, latents, seed, args.images, quick))
-    sys.stdout.write(
-        common.table(common.means(rows.rows, ["method", "latents"], COLUMNS), ("method", "latents", "runs", *COLUMNS))
-    )
+    means = common.means(rows.rows, ["method", "latents"], COLUMNS)
     differences = [row for method in args.methods for row in paired(rows.rows, method)]
     write_json(common.OUT / f"{args.name}_paired.json", differences)
-    sys.stdout.write("\npool minus fresh, paired by picture\n\n" + common.table(differences, tuple(differences[0])))
+    text = common.table(means, ("method", "latents", "runs", *COLUMNS))
+    common.show(
+        args.name, f"{text}\npool minus fresh, paired by picture\n\n{common.table(differences, tuple(differences[0]))}"
+    )
     return 0
 
 
