@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eraser_core.erase import Erased, configure, erase
-from eraser_core.evaluation.pocket import Task
+from eraser_core.evaluation.pocket import Task, settings_for
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model
@@ -86,6 +86,7 @@ def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> lis
 def run(model: Model, task: Task, method: str, values: Mapping[str, Any], key_seed: int) -> Erased:
     """One erasing; its progress in a line."""
     chosen = METHODS[method]
+    values = {**settings_for([task], chosen.settings.model_fields), **values}
     settings = configure(chosen, model.denoiser.family, task.request, values)
     result = erase(model.denoiser, task.request, chosen, settings, key_seed=key_seed)
     log.info("%s %s -> %s: %.0f s", method, task.concept, task.anchor, result.seconds)

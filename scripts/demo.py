@@ -18,7 +18,7 @@ from tqdm import tqdm
 from eraser_core.denoiser import Edit
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.evaluation import grid
-from eraser_core.evaluation.pocket import Task, object_task, score, style_task, summary, untouched
+from eraser_core.evaluation.pocket import Task, object_task, score, settings_for, style_task, summary, untouched
 from eraser_core.evaluation.report import Chapter, before_after, concept_picture, kept_picture, page
 from eraser_core.files import peak_memory, write_bytes, write_json
 from eraser_core.hidden_prompt import HiddenPrompt, save_prompts
@@ -27,7 +27,6 @@ from eraser_core.models import Model, open_model
 from eraser_core.training import Step
 
 log = logging.getLogger("demo")
-STYLE: dict[str, Any] = {"iterations": 300, "pool_size": 512}
 NEXT = """<h2>How to go on</h2>
 <p>Another concept, or two at once; <code>python -m eraser_core info --model pocket</code> lists what the model draws:</p>
 <pre>python -m eraser_core erase --model pocket --concept guitar --out out/guitar
@@ -52,6 +51,7 @@ class Done:
 def run_task(model: Model, task: Task, seed: int, values: dict[str, Any]) -> Done:
     """Erase one task's concept with KPOP, under a progress bar."""
     chosen = METHODS["kpop"]
+    values = {**settings_for([task], chosen.settings.model_fields), **values}
     settings = configure(chosen, model.denoiser.family, task.request, values)
     log.info("erasing %r, drawing %r in its place", task.concept, task.anchor)
     with tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
@@ -111,7 +111,7 @@ def main() -> int:
         object_task(model.concepts, model.denoiser, args.object, **common),
         style_task(model.concepts, model.denoiser, args.style, **common),
     ]
-    done = [run_task(model, task, args.seed, STYLE | quick if task.kind == "style" else quick) for task in tasks]
+    done = [run_task(model, task, args.seed, quick) for task in tasks]
     chapters = [chapter(model, done[i], done[1 - i].hidden) for i in range(2)]
     for each in done:
         write_files(args.out, model, each)

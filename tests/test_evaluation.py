@@ -14,7 +14,8 @@ from eraser_core.anchors import nearest
 from eraser_core.backends.pocket import load_pocket_denoiser
 from eraser_core.errors import RequestError
 from eraser_core.evaluation.objects import Rate, esr, psr, ranks
-from eraser_core.evaluation.pocket import object_task, style_task, untouched
+from eraser_core.evaluation.pocket import object_task, settings_for, style_task, untouched
+from eraser_core.methods import METHODS
 from eraser_core.models import open_model
 from eraser_core.pocket import load_concepts
 
@@ -73,6 +74,18 @@ def test_the_untouched_model_draws_what_it_is_asked_and_a_destroyed_one_does_not
     noise = {k: torch.randn(w.shape, generator=generator) for k, w in model.denoiser.weights("xattn-kv").items()}
     destroyed = psr(model.examiner.ranks(task.sheets["kept"], FrozenEdit(noise)))
     assert destroyed.value <= 0.25
+
+
+def test_a_style_gets_more_steps_than_an_object_where_the_method_has_steps():
+    model = open_model("pocket")
+    church, ink = (
+        make(model.concepts, model.denoiser, name) for make, name in ((object_task, "church"), (style_task, "ink"))
+    )
+    known = {name: method.settings.model_fields for name, method in METHODS.items()}
+    preset = METHODS["kpop"].configure("pocket", {})
+    asked = settings_for([church, ink], known["kpop"])
+    assert asked["iterations"] > preset.iterations and asked["pool_size"] > preset.pool_size
+    assert settings_for([church], known["kpop"]) == {} and settings_for([ink], known["uce"]) == {}
 
 
 SHARES = {"esr1", "psr1", "recovery1", "forged1", "n"}

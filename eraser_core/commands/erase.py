@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .. import erase as engine
 from ..errors import RequestError
 from ..evaluation import grid
-from ..evaluation.pocket import Task, object_task, style_task, summary, untouched
+from ..evaluation.pocket import Task, object_task, settings_for, style_task, summary, untouched
 from ..evaluation.pocket import score as score_task
 from ..evaluation.report import before_after
 from ..files import peak_memory, write_bytes, write_json
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
     request, tasks = _request(args, model)
     try:
-        result = _erase(args, out, model, request)
+        result = _erase(args, out, model, request, tasks)
     except Interrupted:
         log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
         return 130
@@ -100,9 +100,10 @@ def _pocket_tasks(
     return tasks
 
 
-def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request) -> engine.Erased:
+def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, tasks: Sequence[Task]) -> engine.Erased:
     chosen = method(args.method)
     given = {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
+    given = settings_for(tasks, chosen.settings.model_fields) | given
     settings = engine.configure(chosen, model.denoiser.family, request, given)
     for target in request.targets:
         log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from .examiner import Examiner, Head, Question
 from .objects import Rate, esr, psr
 
 FORGERIES = 3
+# A style is spread over every object's prompts: it takes more steps and more z_t than an object does.
+STYLE_SETTINGS = {"iterations": 300, "pool_size": 512}
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,13 @@ def style_task(
         "retained": _style_questions(concepts, scored, [(s, s) for s in retained], n, 40_000),
     }
     return Task("style", style, anchor, retained, Request((target,), tuple(prompts), seed), sheets)
+
+
+def settings_for(tasks: Sequence[Task], known: Collection[str]) -> dict[str, Any]:
+    """What these tasks need beyond the pocket preset, as far as a method has such settings (`known`, their names)."""
+    if not any(task.kind == "style" for task in tasks):
+        return {}
+    return {name: value for name, value in STYLE_SETTINGS.items() if name in known}
 
 
 def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], index: int, n: int) -> Task:
