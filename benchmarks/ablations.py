@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=("default", "lambda", "k", "mechanism", "course"), default=None)
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--name", default="ablations")
     parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
     args = parser.parse_args()

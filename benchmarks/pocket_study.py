@@ -21,25 +21,24 @@ from eraser_core.models import open_model
 
 VARIANTS = (
     DEFAULT,
-    Variant("anchor", "category word", anchor="category"),
-    Variant("anchor", "empty", anchor=""),
-    Variant("anchor", "far (a banana)", anchor="a banana"),
     Variant("steps", "100", {"iterations": 100}),
-    Variant("steps", "400", {"iterations": 400}),
-    Variant("optimizer", "plain gradient", {"optimizer": "sgd", "eta": 0.3, "eta_p": 30.0}),
-    Variant("tune", "xattn", {"tune": "xattn"}),
-    Variant("tune", "noxattn", {"tune": "noxattn"}),
-    Variant("tune", "rank 4", {"rank": 4, "eta": 1e-3}),
+    Variant("anchor", "empty", anchor=""),
+    Variant("anchor", "category word", anchor="category"),
     Variant("tune", "text, rank 8", {"tune": "text", "rank": 8, "eta": 2e-3}),
+    Variant("tune", "rank 4", {"rank": 4, "eta": 1e-3}),
+    Variant("latents", "edited, refreshed", {"latents_from": "edited", "refresh_every": 10}),
+    Variant("optimizer", "plain gradient", {"optimizer": "sgd", "eta": 0.3, "eta_p": 30.0}),
     Variant(
         "tune",
         "text, rank 8, null space",
         {"tune": "text", "rank": 8, "eta": 2e-3, "null_space": True, "retain_weight": 0},
     ),
-    Variant("latents", "edited, refreshed", {"latents_from": "edited", "refresh_every": 10}),
-    Variant("latents", "small pool", {"pool_size": 64}),
-    Variant("retain", "no retain set", retain=False),
     Variant("method", "naive (eq. 5)", method="naive"),
+    Variant("latents", "small pool", {"pool_size": 64}),
+    Variant("steps", "400", {"iterations": 400}),
+    Variant("tune", "xattn", {"tune": "xattn"}),
+    Variant("tune", "noxattn", {"tune": "noxattn"}),
+    Variant("anchor", "far (a banana)", anchor="a banana"),
 )
 
 
@@ -49,7 +48,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="groups of variants")
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--name", default="pocket_study")
     parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
     args = parser.parse_args()

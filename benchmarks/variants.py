@@ -14,7 +14,7 @@ from eraser_core.methods import METHODS
 from eraser_core.models import Model
 from eraser_core.training import OnStep
 
-OBJECTS = ("church", "guitar", "truck")
+OBJECTS = ("truck", "camera", "church")
 COLUMNS = (
     "esr1",
     "esr5",
@@ -23,6 +23,7 @@ COLUMNS = (
     "psr5",
     "psr1_retained",
     "recovery1",
+    "recovery1_both",
     "forged1",
     "kept_with_p1",
     "seconds",

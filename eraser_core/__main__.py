@@ -97,6 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--prompt-strength", type=float, default=1.0, help="strength of the hidden prompt (default: 1)"
     )
+    generate.add_argument(
+        "--prompt-halves",
+        choices=("positive", "both"),
+        default="positive",
+        help="which half of the guidance gets the hidden prompt; both is the authors' way (default: positive)",
+    )
     generate.add_argument("--out", type=Path, default=Path("out/generated.png"), help="the PNG to write")
     score = commands.add_parser("score", help="score an erasure on the pocket model: ESR, PSR, recovery")
     _add_model(score)

@@ -24,6 +24,7 @@ from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 
 Mechanism = Literal["concatenative", "additive"]
+Halves = Literal["positive", "both"]
 SCHEMA = "concept-eraser-hidden-prompt-1"
 
 
@@ -65,7 +66,7 @@ class HiddenPrompt:
     tokens_per_chunk: int
 
     def extend(self, context: Context, strength: float = 1.0) -> Context:
-        """The context that recovers the concept; give it to both halves of classifier-free guidance.
+        """The context that recovers the concept; see `join` for the two halves of classifier-free guidance.
 
         Strength 0 leaves p out (zero tokens would still take attention); others scale it.
         """
@@ -77,6 +78,17 @@ class HiddenPrompt:
                 f"text has {context.tokens.shape[-1]}: it was made for another model"
             )
         return extend(context, self.tokens * strength, self.mechanism, self.tokens_per_chunk)
+
+    def join(
+        self, context: Context, negative: Context, strength: float = 1.0, halves: Halves = "positive"
+    ) -> tuple[Context, Context]:
+        """(context, negative) for sampling, with p in the positive half of the guidance or in both.
+
+        The authors' code gives p to both. Eq. 6 to 8 ask for eps'(c_e, p) = eps(c_e) alone, though, and never look at
+        eps'(null, p): where p by itself draws the concept, the guided sum eps'(null, p) + s (eps'(c, p) - eps'(null, p))
+        takes away again what p brought. benchmarks/pocket_objects.py measures both.
+        """
+        return self.extend(context, strength), self.extend(negative, strength) if halves == "both" else negative
 
     def forged(self, generator: torch.Generator) -> HiddenPrompt:
         """A random prompt of the same size in which every token has the norm of the real one: the control."""

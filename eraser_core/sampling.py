@@ -14,9 +14,15 @@ from .denoiser import Context, Denoiser, Edit
 def guided(
     denoiser: Denoiser, z_t: Tensor, t: Tensor, context: Context, negative: Context, guidance: float, edit: Edit | None
 ) -> Tensor:
-    """eps(null) + guidance (eps(c) - eps(null)) in the network's native prediction; both halves in one forward."""
+    """eps(null) + guidance (eps(c) - eps(null)) in the network's native prediction; both halves in one forward.
+
+    Where the two contexts have different lengths (a hidden prompt in one of them) they go one after the other.
+    """
     if guidance == 1:
         return denoiser.predict(z_t, t, context, edit)
+    if negative.tokens.shape[1] != context.tokens.shape[1]:
+        null, positive = (denoiser.predict(z_t, t, c, edit) for c in (negative, context))
+        return null + guidance * (positive - null)
     both = Context.cat([negative, context])
     out = denoiser.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), both, edit)
     null, positive = out.chunk(2)

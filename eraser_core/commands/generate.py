@@ -23,7 +23,9 @@ def run(args: argparse.Namespace) -> int:
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     rows = []
     for prompt in args.prompt:
-        images = model.examiner.images([prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength)
+        images = model.examiner.images(
+            [prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength, args.prompt_halves
+        )
         rows.append((prompt, images))
     write_bytes(args.out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1)))
     log.info("written: %s", args.out)

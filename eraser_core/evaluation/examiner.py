@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Edit
 from ..errors import ModelError
-from ..hidden_prompt import HiddenPrompt
+from ..hidden_prompt import Halves, HiddenPrompt
 from ..pocket.judge import Judge
 from ..sampling import noise_for, sample
 from .objects import ranks
@@ -58,12 +58,13 @@ class Examiner:
         edit: Edit | None = None,
         hidden: HiddenPrompt | None = None,
         strength: float = 1.0,
+        halves: Halves = "positive",
     ) -> Tensor:
-        """Pictures [len(prompts), 3, h, w] in [0, 1]; the hidden prompt joins both halves of the guidance."""
+        """Pictures [len(prompts), 3, h, w] in [0, 1]; `halves` of the guidance get the hidden prompt."""
         parts = []
         for first in range(0, len(prompts), BATCH):
             rows = slice(first, first + BATCH)
-            context, negative = self._contexts(prompts[rows], hidden, strength)
+            context, negative = self._contexts(prompts[rows], hidden, strength, halves)
             parts.append(self.draw(context, negative, indices[rows], edit))
         return torch.cat(parts)
 
@@ -73,29 +74,36 @@ class Examiner:
         return self._decode(sample(self.denoiser, noise, context, negative, self._steps, self._guidance, edit))
 
     def _contexts(
-        self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float
+        self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float, halves: Halves
     ) -> tuple[Context, Context]:
         context, negative = self.denoiser.encode(prompts), self.denoiser.encode([""])
         if hidden is None:
             return context, negative
-        return hidden.extend(context, strength), hidden.extend(negative, strength)
+        return hidden.join(context, negative, strength, halves)
 
     def ranks(
-        self, questions: Sequence[Question], edit: Edit | None = None, hidden: HiddenPrompt | None = None
+        self,
+        questions: Sequence[Question],
+        edit: Edit | None = None,
+        hidden: HiddenPrompt | None = None,
+        halves: Halves = "positive",
     ) -> Tensor:
         """[len(questions)] the judge's rank of each right answer: 0 is its first guess.
 
         Answers on the untouched model never change, so each is found once.
         """
         if edit is not None or hidden is not None:
-            return self._ask(questions, edit, hidden)
+            return self._ask(questions, edit, hidden, halves)
         new = [q for q in questions if q not in self._untouched]
         if new:
-            self._untouched |= dict(zip(new, self._ask(new, None, None).tolist(), strict=True))
+            self._untouched |= dict(zip(new, self._ask(new, None, None, halves).tolist(), strict=True))
         return torch.tensor([self._untouched[q] for q in questions], dtype=torch.long)
 
-    def _ask(self, questions: Sequence[Question], edit: Edit | None, hidden: HiddenPrompt | None) -> Tensor:
-        images = self.images([q.prompt for q in questions], [q.index for q in questions], edit, hidden)
+    def _ask(
+        self, questions: Sequence[Question], edit: Edit | None, hidden: HiddenPrompt | None, halves: Halves
+    ) -> Tensor:
+        said, indices = [q.prompt for q in questions], [q.index for q in questions]
+        images = self.images(said, indices, edit, hidden, halves=halves)
         return self.rank_images(questions, images)
 
     def rank_images(self, questions: Sequence[Question], images: Tensor) -> Tensor:

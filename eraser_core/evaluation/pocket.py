@@ -264,15 +264,16 @@ def recovery(
 ) -> dict[str, float | None]:
     """Shares judged as the erased concept: with its hidden prompt, with random ones of its norm, with another's.
 
-    `kept_with_p1` is the share of kept concepts still right when their prompts carry the hidden prompt.
+    p goes to the positive half of the guidance; in `recovery1_both` to both, as in the authors' code. `kept_with_p1` is the share of kept concepts still right when their prompts carry the hidden prompt.
     """
     if hidden is None:
-        return {"recovery1": None, "forged1": None, "forged_other1": None, "kept_with_p1": None}
+        return {"recovery1": None, "recovery1_both": None, "forged1": None, "forged_other1": None, "kept_with_p1": None}
     sheet = task.sheets["erased"]
     generator, forgeries = torch.Generator().manual_seed(examiner.suite_seed), min(FORGERIES, len(sheet))
     forged = [psr(examiner.ranks(sheet[i::forgeries], edit, hidden.forged(generator))) for i in range(forgeries)]
     return {
         "recovery1": psr(examiner.ranks(sheet, edit, hidden)).value,
+        "recovery1_both": psr(examiner.ranks(sheet, edit, hidden, "both")).value,
         "forged1": sum(rate.hits for rate in forged) / len(sheet),
         "forged_other1": None if other is None else psr(examiner.ranks(sheet, edit, other)).value,
         "kept_with_p1": psr(examiner.ranks(task.sheets["kept"], edit, hidden)).value,

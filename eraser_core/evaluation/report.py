@@ -122,6 +122,7 @@ _FIGURES = (
     ("others right, in the retain set", "psr1_retained_before", "psr1_retained"),
     ("look-alikes right", "psr1_lookalike_before", "psr1_lookalike"),
     ("concept drawn with its hidden prompt", None, "recovery1"),
+    ("the same, with it in the negative half too (the authors' way)", None, "recovery1_both"),
     ("with a random prompt of its size and norm", None, "forged1"),
     ("with another concept's hidden prompt", None, "forged_other1"),
     ("others right with the hidden prompt", None, "kept_with_p1"),
