@@ -42,7 +42,7 @@ def inject(conditioning: list[Any], prompt: HiddenPrompt, strength: float) -> li
 
 
 class HiddenPromptInject(io.ComfyNode):
-    """Brings an erased concept back: extends positive and negative by the hidden prompt."""
+    """Brings an erased concept back: extends the positive conditioning, or both, by the hidden prompt."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -53,7 +53,9 @@ class HiddenPromptInject(io.ComfyNode):
             "prompt is no lock: with the model's weights, anybody can train one of their own.",
             [
                 io.Conditioning.Input("positive", tooltip="The text that names the erased concept."),
-                io.Conditioning.Input("negative", tooltip="The negative text. It gets the hidden prompt too."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The negative text. It goes through unchanged unless 'halves' says both."
+                ),
                 prompt_combo(
                     "prompt_name",
                     "A hidden prompt file, or the one from the socket.",
@@ -76,6 +78,16 @@ class HiddenPromptInject(io.ComfyNode):
                     "hidden_prompt",
                     optional=True,
                     tooltip="From Train Concept Eraser or Load Hidden Prompt; wins over the file.",
+                ),
+                schema.field(
+                    io.Combo.Input,
+                    "halves",
+                    options=["positive", "both"],
+                    default="positive",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which texts get the hidden prompt. Both is what the paper's authors do; guidance then takes "
+                    "away a part of what it brings.",
                 ),
             ],
             [io.Conditioning.Output(display_name="positive"), io.Conditioning.Output(display_name="negative")],
@@ -100,13 +112,15 @@ class HiddenPromptInject(io.ComfyNode):
         concept: str,
         strength: float,
         hidden_prompt: Prompts | None = None,
+        halves: str = "positive",
     ) -> io.NodeOutput:
         if hidden_prompt is None:
             if prompt_name in ("", FROM_SOCKET):
                 raise RequestError("choose a hidden prompt file, or connect Train Concept Eraser or Load Hidden Prompt")
             hidden_prompt = read_prompts(folders.find(folders.PROMPTS, prompt_name, cls.hidden))
         prompt = hidden_prompt.pick(concept)
-        return io.NodeOutput(inject(positive, prompt, strength), inject(negative, prompt, strength))
+        both = inject(negative, prompt, strength) if halves == "both" else negative
+        return io.NodeOutput(inject(positive, prompt, strength), both)
 
 
 class LoadHiddenPrompt(io.ComfyNode):

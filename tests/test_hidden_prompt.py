@@ -6,6 +6,7 @@ import torch
 from eraser_core.denoiser import Context
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import HiddenPrompt, extend, first_prompt
+from eraser_core.sampling import guided
 
 
 def prompt(mechanism="concatenative", k=3, chunk=4):
@@ -71,3 +72,20 @@ def test_a_forged_prompt_has_the_norms_and_nothing_else():
 def test_a_prompt_for_another_text_encoder_is_refused():
     with pytest.raises(RequestError, match="another model"):
         prompt().extend(Context(torch.randn(1, 4, 6)))
+
+
+def test_the_negative_half_gets_the_prompt_only_when_both_are_asked_for():
+    p, context, negative = prompt(), Context(torch.randn(2, 4, 5)), Context(torch.randn(1, 4, 5))
+    positive, plain = p.join(context, negative)
+    assert torch.equal(positive.tokens, p.extend(context).tokens) and plain is negative
+    assert torch.equal(p.join(context, negative, halves="both")[1].tokens, p.extend(negative).tokens)
+
+
+def test_guidance_of_contexts_of_two_lengths_is_the_formula(tiny):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, *tiny.latent_shape, generator=generator)
+    t, context, negative = torch.tensor([500, 20]), tiny.encode(["a church", "a dog"]), tiny.encode([""]).expand(2)
+    longer = context.with_tokens(torch.cat([context.tokens, context.tokens[:, :3]], 1))
+    null, positive = tiny.predict(z, t, negative), tiny.predict(z, t, longer)
+    assert torch.allclose(guided(tiny, z, t, longer, negative, 3.0, None), null + 3 * (positive - null), atol=1e-6)
+    assert not torch.allclose(positive, tiny.predict(z, t, context), atol=1e-4)

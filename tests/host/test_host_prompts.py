@@ -78,3 +78,14 @@ def test_a_run_with_several_prompts_gives_the_one_that_is_named(pack: ModuleType
     for prompts, name, said in ((both, "", "several concepts"), (both, "dog", "no hidden prompt for 'dog'")):
         with pytest.raises(RequestError, match=said):
             prompts.pick(name)
+
+
+def test_the_negative_text_gets_the_prompt_only_where_both_halves_are_asked_for(pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes.prompts import FROM_SOCKET, HiddenPromptInject
+    from concept_eraser_pack.nodes.values import Prompts
+
+    prompts, given = Prompts((prompt("concatenative"),), 1, "hash", {}), conditioning()
+    words = (given, given, FROM_SOCKET, "", 1.0, prompts)
+    positive, negative = HiddenPromptInject.execute(*words).result
+    assert positive[0][0].shape[1] == 80 and negative is given
+    assert HiddenPromptInject.execute(*words, halves="both").result[1][0][0].shape[1] == 80

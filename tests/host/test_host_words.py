@@ -22,7 +22,7 @@ ORDER = {
     "KPOPSettings": "mechanism lambda_ k eta eta_p guidance retain_weight recovery_target latents latents_from optimizer "
     "null_space",
     "ApplySanitizedUNet": "model erasure_name strength erasure",
-    "HiddenPromptInject": "positive negative prompt_name concept strength hidden_prompt",
+    "HiddenPromptInject": "positive negative prompt_name concept strength hidden_prompt halves",
     "NudeNetScore": "images classes own_classes threshold censor",
     "LoadErasure": "erasure_name",
     "LoadHiddenPrompt": "prompt_name",
