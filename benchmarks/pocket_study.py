@@ -22,6 +22,8 @@ from eraser_core.models import open_model
 VARIANTS = (
     DEFAULT,
     Variant("steps", "100", {"iterations": 100}),
+    Variant("retain", "weight 3", {"retain_weight": 3.0}),
+    Variant("eta", "1e-4", {"eta": 1e-4}),
     Variant("anchor", "empty", anchor=""),
     Variant("anchor", "category word", anchor="category"),
     Variant("tune", "text, rank 8", {"tune": "text", "rank": 8, "eta": 2e-3}),
