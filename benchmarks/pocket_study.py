@@ -21,7 +21,8 @@ from eraser_core.models import open_model
 
 VARIANTS = (
     DEFAULT,
-    Variant("steps", "100", {"iterations": 100}),
+    Variant("steps", "50", {"iterations": 50}),
+    Variant("steps", "200", {"iterations": 200}),
     Variant("retain", "weight 3", {"retain_weight": 3.0}),
     Variant("eta", "1e-4", {"eta": 1e-4}),
     Variant("anchor", "empty", anchor=""),
@@ -37,7 +38,6 @@ VARIANTS = (
     ),
     Variant("method", "naive (eq. 5)", method="naive"),
     Variant("latents", "small pool", {"pool_size": 64}),
-    Variant("steps", "400", {"iterations": 400}),
     Variant("tune", "xattn", {"tune": "xattn"}),
     Variant("tune", "noxattn", {"tune": "noxattn"}),
     Variant("anchor", "far (a banana)", anchor="a banana"),

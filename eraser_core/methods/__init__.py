@@ -43,13 +43,14 @@ class Method:
 
 # Adapted to the pocket model, whose weights move a hundred times more than Stable Diffusion's; see docs/methods/kpop.md.
 _POCKET = {"iterations": 200, "batch": 4, "eta": 2e-4, "retain_weight": 1.0, "sampler_steps": 16}
-_POCKET_KPOP = _POCKET | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
+_POCKET_NAIVE = _POCKET | {"iterations": 100}
+_POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
 
 METHODS = {
     m.name: m
     for m in (
         Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, presets={"pocket": _POCKET_KPOP}),
-        Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets={"pocket": _POCKET}),
+        Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets={"pocket": _POCKET_NAIVE}),
         Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets={"pocket": _POCKET}),
         Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets={"pocket": _POCKET}),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
