@@ -26,7 +26,7 @@ sys.path[:0] = [str(REPO), str(REPO / "tests" / "host")]
 from host_client import Client  # noqa: E402
 
 from scripts import comfyui_host, frontend, workflow_graphs  # noqa: E402
-from scripts.workflow_graphs import FIRST_FILE, SD15, Graph  # noqa: E402
+from scripts.workflow_parts import FIRST_FILE, SD15, Graph  # noqa: E402
 
 log = logging.getLogger("make_workflows")
 BASE = comfyui_host.CACHE / "workflows"
@@ -36,6 +36,7 @@ HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
 OWN_STEPS = 60
+MEASURED = 24  # pictures a figure, of the evaluation that a workflow shows
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -89,6 +90,27 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
+def measure_first() -> None:
+    """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
+    from eraser_core.erasure import load_erasure
+    from eraser_core.evaluation.grid import png
+    from eraser_core.evaluation.pocket import score, task_of, untouched
+    from eraser_core.evaluation.report import before_after
+    from eraser_core.hidden_prompt import load_prompts
+    from eraser_core.models import open_model
+
+    path = BASE / "output" / "loras" / FIRST_FILE
+    erasure, model = load_erasure(path), open_model("pocket")
+    prompts, _ = load_prompts(BASE / "output" / "hidden_prompts" / FIRST_FILE)
+    task = task_of(model.concepts, model.denoiser, erasure.facts, 0, MEASURED)
+    row = score(model.examiner, task, erasure.as_edit(), prompts[0], None, untouched(model.examiner, task))
+    picture = path.with_name(f"{path.stem}.pocket.png")
+    picture.write_bytes(png(before_after(model, erasure, prompts)))
+    suite = {"rows": [row], "n": MEASURED, "seed": model.examiner.suite_seed, "grid": picture.name}
+    sidecar = {"schema": 1, "erasure": erasure.hash(), "suites": {"pocket": suite}}
+    path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+
+
 def run_all(shown: Any, client: Client) -> None:
     """Open every workflow, press Run, take its picture and make a thumbnail of the first result.
 
@@ -101,6 +123,8 @@ def run_all(shown: Any, client: Client) -> None:
     DOCS.mkdir(parents=True, exist_ok=True)
     for name, graph in workflow_graphs.all_graphs().items():
         api, _ = numbered(graph)
+        if name == "show_an_evaluation":
+            measure_first()
         if name == OWN:
             outputs = client.run(pocket_in_place(api), seconds=1800)
         else:
