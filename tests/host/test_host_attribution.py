@@ -64,7 +64,7 @@ def test_the_maps_are_the_engines_own(attribution: Any, checkpoint: Any) -> None
     _, pictures, masks, text = attributed(attribution, checkpoint)
     engine = load_pocket_denoiser()
     noise = noise_for(engine.latent_shape, LOOK["seed"], range(2))
-    found = heat_maps(engine, noise, engine.encode([PROMPT]), engine.encode([""]), 4, 3.0)
+    found = heat_maps(engine, noise, engine.encode([PROMPT]).expand(2), engine.encode([""]), 4, 3.0)
     torch.testing.assert_close(pictures.movedim(-1, 1), engine.decode(found.latents), rtol=0, atol=1e-3)
     assert masks.shape == (4, 64, 64)
     for i, word in enumerate(("church", "clay")):
