@@ -22,7 +22,7 @@ from . import host_model, schema
 from .compare import grid
 from .host_denoiser import HostDenoiser
 from .preview import check_vae, decode, say
-from .schema import node_schema
+from .schema import field, node_schema
 
 SAMPLING = {"pocket": (16, 3.0)}  # steps, guidance scale
 OTHERS = (25, 7.5)
@@ -93,13 +93,15 @@ def _inputs() -> list[Any]:
             tooltip="The same seed, the same pictures.",
         ),
         _integer("steps", 1000, "Sampling steps. 0 is what suits the model (pocket 16, others 25)."),
-        io.Float.Input(
+        field(
+            io.Float.Input,
             "cfg",
             default=0.0,
             min=0,
             max=100,
             step=0.5,
-            tooltip="Guidance scale. 0 is what suits the model (3, others 7.5).",
+            tooltip="Guidance scale. 0 is what suits the model (pocket 3, others 7.5).",
+            advanced=True,
         ),
         _integer("width", 4096, "Width of the pictures in pixels. 0 is the model's own.", 8),
         _integer("height", 4096, "Height of the pictures in pixels. 0 is the model's own.", 8),
@@ -108,7 +110,7 @@ def _inputs() -> list[Any]:
 
 
 def _integer(name: str, high: int, tooltip: str, step: int = 1) -> Any:
-    return io.Int.Input(name, default=0, min=0, max=high, step=step, tooltip=tooltip)
+    return field(io.Int.Input, name, default=0, min=0, max=high, step=step, tooltip=tooltip, advanced=True)
 
 
 def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, str]:

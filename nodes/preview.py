@@ -42,7 +42,7 @@ def say(text: str, node_id: str) -> None:
 
 def check_vae(vae: Any, denoiser: HostDenoiser) -> None:
     """RequestError when there is no VAE, or it is another kind of model's: to be said before anything is drawn."""
-    if vae is None:
+    if vae is None or getattr(vae, "first_stage_model", vae) is None:  # the host's own way to say that there is none
         raise RequestError("the VAE is empty: this checkpoint holds none; connect Load VAE")
     makes = denoiser.latent_shape[0]
     reads = getattr(vae, "latent_channels", makes)

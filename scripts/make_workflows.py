@@ -2,6 +2,7 @@
 
     python scripts/make_workflows.py export      # the JSON files
     python scripts/make_workflows.py run         # the same, and every graph is run: pictures and thumbnails (minutes)
+    python scripts/make_workflows.py run NAME... # these graphs alone, with the files that an earlier run left
     python scripts/make_workflows.py nodes       # pictures of the nodes for their help pages
 
 Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
@@ -16,6 +17,7 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +113,19 @@ def measure_first() -> None:
     path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
-def run_all(shown: Any, client: Client) -> None:
-    """Open every workflow, press Run, take its picture and make a thumbnail of the first result.
+def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
+    """Open every workflow (or those named), press Run, take its picture and make a thumbnail of the first result.
 
     The own-checkpoint one is queued with the pocket model in place, and has no picture.
     """
-    for folder in ("loras", "hidden_prompts"):
+    for folder in () if names else ("loras", "hidden_prompts"):
         for path in (BASE / "output" / folder).glob("erased_*"):
             path.unlink()
     export(shown)
     DOCS.mkdir(parents=True, exist_ok=True)
     for name, graph in workflow_graphs.all_graphs().items():
+        if names and name not in names:
+            continue
         api, _ = numbered(graph)
         if name == "show_an_evaluation":
             measure_first()
@@ -179,6 +183,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("export", "run", "nodes"))
+    parser.add_argument("names", nargs="*", help="with run: these workflows alone", metavar="NAME")
     args = parser.parse_args()
     BASE.mkdir(parents=True, exist_ok=True)
     arguments = ["--cpu", *comfyui_host.isolated_arguments()]
@@ -186,7 +191,7 @@ def main() -> int:
         host.wait_ready()
         with frontend.page(host.url) as shown:
             if args.command == "run":
-                run_all(shown, Client(host.url, BASE))
+                run_graphs(shown, Client(host.url, BASE), args.names)
             else:
                 {"export": export, "nodes": picture_nodes}[args.command](shown)
     return 0

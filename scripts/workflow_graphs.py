@@ -257,7 +257,7 @@ def show_an_evaluation(digest: str = "") -> Graph:
     )
     graph.add("evaluation", 1, "ConceptEraser_Evaluation", erasure_name=FIRST_FILE, suite="")
     shared_file(graph, "evaluation", digest)
-    for name, output in (("table", 0), ("grid", 1)):
+    for name, output in (("grid", 1), ("table", 0)):
         graph.add(
             name, 2, "PreviewImage", {"table": "Figures", "grid": "Pictures"}[name], images=["evaluation", output]
         )
