@@ -38,7 +38,7 @@ HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
 OWN_STEPS = 60
-MEASURED = 24  # pictures a figure, of the evaluation that a workflow shows
+MEASURED = 12  # pictures a figure, of the evaluation that a workflow shows
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
