@@ -20,6 +20,7 @@ GB = 1e9
 RANKS = (16, 4)
 SIDES = (8, 16, 24)  # of latents; every UNet here halves them three times at most
 SAFETY = 1.15  # allocators round up and fragment
+FORWARDS = 2  # of the student in a step: with the hidden prompt and, the retained texts in the same one, without
 BACKWARD = 2.0  # a backward costs about twice its forward
 
 
@@ -34,16 +35,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Costs:
-    """What memory depends on: bytes saved for the backward by one row = linear x + quadratic x^2, x latent pixels.
+    """What memory depends on: bytes saved for the backward = edited + (linear x + quadratic x^2) a row, x latent pixels.
 
-    The quadratic part are attention maps, which some hosts' attention keeps and others' does not.
+    `edited` are the edited weights W', once a forward; the quadratic part are attention maps, which some hosts'
+    attention keeps and others' does not.
     """
 
+    edited: float
     linear: float
     quadratic: float
     pixels: int
     shapes: tuple[tuple[int, ...], ...]
-    itemsize: int
     graphs: int  # forwards whose graphs are alive at once, in batches
     moments: int  # of the optimiser
 
@@ -55,7 +57,8 @@ class Costs:
         numbers = tuned
         if plan.rank:
             numbers = sum(plan.rank * (s[0] + torch.Size(s[1:]).numel()) for s in self.shapes if len(s) > 1)
-        edited = tuned * (4 + self.itemsize) * 2  # W' in float32 and as computed with, in two graphs
+        largest = max((torch.Size(s).numel() for s in self.shapes), default=0)
+        edited = FORWARDS * self.edited + 8 * largest  # one matrix at a time is in float32 on the way
         return SAFETY * (rows + edited + 4 * numbers * (2 + self.moments))
 
     def fitting(self, plan: Plan, free: float) -> Plan | None:
@@ -69,7 +72,7 @@ class Costs:
 
 
 def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
-    """Three small forwards with gradient: a parabola in the latent pixels, whose constant is the edited weights."""
+    """Three small forwards with gradient: a parabola in the latent pixels, whose constant are the edited weights."""
     weights = denoiser.weights(settings.tune)
     edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
     saved = []
@@ -79,13 +82,13 @@ def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
             denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
         saved.append(count[0])
     powers = torch.tensor([[1.0, x, x * x] for x in (side**2 for side in SIDES)], dtype=torch.float64)
-    _, linear, quadratic = torch.linalg.solve(powers, torch.tensor(saved, dtype=torch.float64)).tolist()
+    edited, linear, quadratic = torch.linalg.solve(powers, torch.tensor(saved, dtype=torch.float64)).tolist()
     return Costs(
+        max(edited, 0.0),
         max(linear, 0.0),
         max(quadratic, 0.0),
         denoiser.latent_shape[1] * denoiser.latent_shape[2],
         () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
-        denoiser.compute_dtype.itemsize,
         graphs=2 + (settings.retain_weight > 0),
         moments=2 if settings.optimizer == "adam" else 0,
     )

@@ -34,6 +34,8 @@ def find(kind: str, name: str, hidden: Any = None) -> Path:
     found = folder_paths.get_full_path(kind, name) if name else None
     if found is None:
         where = " or ".join(folder_paths.get_folder_paths(kind))
+        if not name:
+            raise RequestError(f"no file is chosen: put one into {where}, refresh the node list (key R) and choose it")
         hint = recipe((hidden.extra_pnginfo or {}).get("workflow"), hidden.unique_id, name) if hidden else ""
         raise RequestError(
             f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R){hint}"
@@ -68,9 +70,11 @@ def file_hash(kind: str, name: str) -> str:
 def new_file(prefix: str) -> Path:
     """A path that is not taken yet for a prefix such as "loras/erased", below ComfyUI's output folder.
 
-    RequestError when the prefix leads out of it.
+    RequestError when the prefix leads out of it, or names no file.
     """
     output = folder_paths.get_output_directory()
+    if not prefix.strip() or prefix.strip()[-1] in "/\\.":
+        raise RequestError(f"the file name prefix {prefix!r} ends without a name: use one such as loras/erased")
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except Exception as error:  # the host raises a bare Exception

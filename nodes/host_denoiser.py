@@ -8,8 +8,10 @@ no host version's rules on weight wrappers apply.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import comfy.model_management as memory
@@ -25,6 +27,7 @@ from . import host_model
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
+_SMALLEST = 64  # pixels
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,6 +38,10 @@ class HostDenoiser:
     """
 
     def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
+        if clip is None:
+            raise RequestError(
+                "the CLIP is empty: this checkpoint holds no text encoder; connect Load CLIP (or Dual CLIP Loader for SDXL)"
+            )
         self.family = host_model.family(model)
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)
@@ -43,7 +50,7 @@ class HostDenoiser:
         self.rows = Rows()
         self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
         self.on_forward: Callable[[Rows], None] | None = None
-        self._rows_at_once = 1
+        self.rows_at_once = 1  # without gradient; known once it is loaded
         self._names = host_model.file_names(model, own)
         self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
         channels = int(model.model.latent_format.latent_channels)
@@ -52,10 +59,21 @@ class HostDenoiser:
         self._clip = clip
         self.tokens_per_chunk = len(self._sections("")[0])
         self._texts: dict[str, Context] = {}
-        self._patcher = _static_clone(model)
+        self._model = model
         self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
         self._parameters: dict[str, Tensor] = {}
         self._computed: dict[str, Tensor] = {}
+
+    @cached_property
+    def _patcher(self) -> Any:
+        """What runs: made when the UNet is first needed, for on some hosts it costs a copy."""
+        return _static_clone(self._model)
+
+    @property
+    def network(self) -> nn.Module:
+        """The UNet that runs, for whoever listens to its layers."""
+        network: nn.Module = self._patcher.model.diffusion_model
+        return network
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """Contexts [len(prompts), n, d]; RequestError for a prompt of more than one chunk, or one with unknown words."""
@@ -75,21 +93,33 @@ class HostDenoiser:
             raise RequestError(
                 f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"
             )
+        memory.throw_exception_if_processing_interrupted()
         self.release()  # the host may move the UNet out for the text encoder
         with torch.inference_mode():
             tokens, pooled = self._clip.encode_from_tokens(
                 self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
             )
-        tokens = tokens.clone().to(self.device, torch.float32)
+        return self.context(tokens, pooled)
+
+    def context(self, tokens: Tensor, pooled: Tensor | None) -> Context:
+        """A text as the host encoded it, tokens [b, n, d] and pooled [b, p], as an engine's context of this MODEL.
+
+        RequestError when it was encoded for another kind of model.
+        """
         if tokens.shape[-1] != self._context_width:
             raise RequestError(
                 f"this CLIP gives {tokens.shape[-1]} numbers a token, the MODEL reads {self._context_width}: "
                 "connect the CLIP of the same checkpoint"
             )
-        if self._pools():
-            sizes = self._size_ids.to(self.device)
-            return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
-        return Context(tokens)
+        tokens = tokens.clone().to(self.device, torch.float32)
+        if not self._model.model.adm_channels:
+            return Context(tokens)
+        if pooled is None:
+            raise RequestError(
+                "this conditioning lacks the pooled text that SDXL reads: encode the text with CLIP Text Encode"
+            )
+        sizes = self._size_ids.to(self.device).expand(len(tokens), -1)
+        return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
 
     def token_count(self, prompt: str) -> int:
         return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
@@ -102,9 +132,6 @@ class HostDenoiser:
     def _tokenizer(self) -> Any:
         names = [name for name in vars(self._clip.tokenizer) if name.startswith("clip_") and name != "clip_name"]
         return getattr(self._clip.tokenizer, names[0]) if names else None
-
-    def _pools(self) -> bool:
-        return bool(self._patcher.model.adm_channels)
 
     def load(self) -> dict[str, Tensor]:
         """The UNet's parameters, patched and on the device, as ordinary tensors that autograd accepts.
@@ -130,7 +157,7 @@ class HostDenoiser:
         # one converted copy: the host would convert in every forward, and autograd would keep each of those
         self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
         row = self._patcher.memory_required([1, *self.latent_shape])
-        self._rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
+        self.rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
         return self._parameters
 
     def all_weights(self) -> Mapping[str, Tensor]:
@@ -153,8 +180,8 @@ class HostDenoiser:
         Without gradient, rows that do not fit into memory at once are taken in turn.
         """
         self.load()
-        if not torch.is_grad_enabled() and len(t) > self._rows_at_once:
-            parts = torch.arange(len(t), device=t.device).split(self._rows_at_once)
+        if not torch.is_grad_enabled() and len(t) > self.rows_at_once:
+            parts = torch.arange(len(t), device=t.device).split(self.rows_at_once)
             return torch.cat([self.predict(z_t[i], t[i], context[i], edit) for i in parts])
         memory.throw_exception_if_processing_interrupted()
         self.rows.add(len(t))
@@ -185,7 +212,7 @@ class HostDenoiser:
 
     def latents_for_vae(self, latents: Tensor) -> Tensor:
         """Latents of the model's scale in the scale that VAEDecode takes."""
-        out: Tensor = self._patcher.model.process_latent_out(latents)
+        out: Tensor = self._model.model.process_latent_out(latents)
         return out
 
     def release(self) -> None:
@@ -193,9 +220,24 @@ class HostDenoiser:
         self._parameters, self._computed = {}, {}
 
 
+class UnloadedDenoiser(HostDenoiser):
+    """For the closed forms, which read texts and matrices and draw nothing: the UNet is neither moved nor copied.
+
+    Everything is in main memory: they solve in float64, which not every accelerator has.
+    """
+
+    def __init__(self, model: Any, clip: Any):
+        super().__init__(model, clip, *2 * (_SMALLEST,))
+        self.device = torch.device("cpu")
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        """Float32, with the LoRAs that the MODEL carries."""
+        return host_model.patched_weights(self._model, tune)
+
+
 def _latent_size(name: str, pixels: int) -> int:
-    if pixels < 64 or pixels % 8:
-        raise RequestError(f"{name} is {pixels}: it must be 64 or more and divide by 8")
+    if pixels < _SMALLEST or pixels % 8:
+        raise RequestError(f"{name} is {pixels}: it must be {_SMALLEST} or more and divide by 8")
     return pixels // 8
 
 
@@ -203,6 +245,11 @@ def _static_clone(model: Any) -> Any:
     """A clone whose weights stay where they are loaded (hosts from 0.13 on stream them through a shared buffer)."""
     if not getattr(model, "is_dynamic", lambda: False)():
         return model.clone()
+    if "disable_dynamic" not in inspect.signature(model.clone).parameters:
+        raise ModelError(
+            "this version of ComfyUI streams models through memory and cannot hold one whole: update ComfyUI, or start it "
+            "with --disable-dynamic-vram"
+        )
     try:
         return model.clone(disable_dynamic=True)
     except (TypeError, RuntimeError) as error:

@@ -17,7 +17,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from eraser_core.denoiser import NoiseSchedule
+from eraser_core.denoiser import NoiseSchedule, Tune, tuned
 from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.files import tensors_hash
@@ -62,6 +62,22 @@ def family(model: Any) -> str:
     raise ModelError(f"this MODEL is of the kind {said}, whose concepts cannot be erased. {SUPPORTED}")
 
 
+def _odd_kind(weight: Tensor) -> str:
+    """What a weight is when it is no plain matrix of floats; "" for one that is.
+
+    Newer hosts' and GGUF's quantised tensors claim the dtype that they compute in: only their class tells.
+    """
+    kind = type(weight).__name__
+    if "quant" in kind.lower() or "ggml" in kind.lower():
+        return kind
+    return "" if weight.dtype in FLOATS else str(weight.dtype).removeprefix("torch.")
+
+
+def own_size(model: Any) -> int:
+    """Width and height in pixels of the pictures that the MODEL was made for."""
+    return {"pocket": 64, "sd1": 512, "sd2": 512}.get(family(model), 1024)
+
+
 def weights(model: Any) -> dict[str, Tensor]:
     """The UNet's own parameters by canonical name, without the patches that the MODEL carries.
 
@@ -71,12 +87,22 @@ def weights(model: Any) -> dict[str, Tensor]:
     found = {key: patches[0][0] for key, patches in keys.items()}
     config = getattr(model.model, "model_config", None)
     quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
-    odd = {str(w.dtype).removeprefix("torch.") for w in found.values() if w.dtype not in FLOATS}
+    odd = {kind for w in found.values() if (kind := _odd_kind(w))}
     if quantised or odd:
         said = ", ".join(sorted(odd)) or "scaled fp8"
         raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
     if not any(".attn2.to_k." in key for key in found):
         raise ModelError(f"this MODEL has no text cross-attention (no attn2.to_k weights). {SUPPORTED}")
+    return found
+
+
+def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
+    """The parameters that `tune` names with the patches that the MODEL carries, float32, in main memory."""
+    found = {}
+    for key, ((weight, convert), *patches) in model.get_key_patches(PREFIX).items():
+        if tuned(key, tune):
+            own = convert(weight.detach().float().cpu().clone(), inplace=True)
+            found[key] = comfy.lora.calculate_weight(patches, own, key)
     return found
 
 

@@ -178,7 +178,7 @@ class UCESettings(io.ComfyNode):
                 _weight("s_e", "Weight of erasing."),
                 _weight("s_p", "Weight of preserving what is retained."),
             ],
-            [_output()],
+            [_output(solved=True)],
         )
 
     @classmethod
@@ -199,7 +199,7 @@ class TIMESettings(io.ComfyNode):
                 _layers(),
                 _weight("lambda_", "Weight of leaving the matrices as they are. -1 is the authors' 0.1.", "lambda"),
             ],
-            [_output()],
+            [_output(solved=True)],
         )
 
     @classmethod
@@ -222,7 +222,7 @@ class DoubleProjectionsSettings(io.ComfyNode):
                 _count("directions", "Directions that are erased, for each concept. -1 is 1."),
                 _weight("kept_energy", "Share of the retained texts that is held exactly (up to 1). -1 is 0.9999."),
             ],
-            [_output()],
+            [_output(solved=True)],
         )
 
     @classmethod
@@ -234,8 +234,9 @@ def _chosen(name: str, values: dict[str, Any]) -> MethodChoice:
     return MethodChoice(name, {key: value for key, value in values.items() if value != BY_MODEL})
 
 
-def _output() -> Any:
-    return Method.Output(display_name="METHOD", tooltip="Connect to Train Concept Eraser.")
+def _output(solved: bool = False) -> Any:
+    also = "Erase Concepts (closed form) or " if solved else ""
+    return Method.Output(display_name="METHOD", tooltip=f"Connect to {also}Train Concept Eraser.")
 
 
 def _latents() -> Any:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 FILE = "pocket.safetensors"
 SETTING = "ConceptEraser.ShowPocketModel"
-ENGINE = Path(__file__).resolve().parents[1] / "eraser_core"
+FOLDER = Path(__file__).resolve().parents[1] / "eraser_core" / "pocket" / "checkpoint"
 OTHER = "CONCEPT_ERASER_POCKET"  # a folder with a pocket checkpoint of one's own, for those who train it
 
 
@@ -32,9 +32,9 @@ def register() -> None:
 
     A checkpoint saved from the pocket model stays loadable in either case. Does nothing when the weights are not there.
     """
-    weights = next(iter(sorted(Path(os.environ.get(OTHER) or ENGINE).rglob(FILE))), None)
-    if weights is None:
-        log.warning("the pocket model's weights %s are missing: everything else works", FILE)
+    weights = Path(os.environ.get(OTHER) or FOLDER) / FILE
+    if not weights.is_file():
+        log.warning("the pocket model's weights %s are missing: everything else works", weights)
         return
     facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     comfy.supported_models.models.append(model_class(facts))

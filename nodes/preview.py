@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 from server import PromptServer
+from torch import Tensor
 
 from eraser_core.denoiser import Edit, Rows
+from eraser_core.errors import RequestError
 from eraser_core.request import Request
 from eraser_core.sampling import noise_for, sample
 
@@ -38,10 +40,30 @@ def say(text: str, node_id: str) -> None:
         server.send_progress_text(text, node_id)
 
 
+def check_vae(vae: Any, denoiser: HostDenoiser) -> None:
+    """RequestError when there is no VAE, or it is another kind of model's: to be said before anything is drawn."""
+    if vae is None or getattr(vae, "first_stage_model", vae) is None:  # the host's own way to say that there is none
+        raise RequestError("the VAE is empty: this checkpoint holds none; connect Load VAE")
+    makes = denoiser.latent_shape[0]
+    reads = getattr(vae, "latent_channels", makes)
+    if reads != makes:
+        raise RequestError(
+            f"this VAE reads latents of {reads} channels, the MODEL makes {makes}: connect the VAE of the same checkpoint"
+        )
+
+
+def decode(vae: Any, denoiser: HostDenoiser, latents: Tensor) -> Tensor:
+    """Pictures [b, h, w, 3] in [0, 1], on the CPU, of latents in the model's scale."""
+    images: Tensor = vae.decode(denoiser.latents_for_vae(latents))
+    denoiser.release()  # the host may have moved the UNet out for the VAE
+    return images[..., :3].float().clamp(0, 1).cpu()
+
+
 class Preview:
     """Above the untouched model's pictures of the erased concepts, below the present ones, from the same noise."""
 
     def __init__(self, denoiser: HostDenoiser, request: Request, vae: Any, guidance: float):
+        check_vae(vae, denoiser)
         self._denoiser, self._vae, self._guidance = denoiser, vae, guidance
         prompts = [target.pairs()[0][0] for target in request.targets]
         prompts = (prompts * PICTURES)[: max(2, min(PICTURES, len(prompts)))]
@@ -62,10 +84,8 @@ class Preview:
     def _row(self, edit: Edit | None) -> np.ndarray:
         """[h, b * w, 3] uint8."""
         latents = sample(self._denoiser, self._noise, self._contexts, self._negative, STEPS, self._guidance, edit)
-        images = self._vae.decode(self._denoiser.latents_for_vae(latents))
-        self._denoiser.release()  # the host may have moved the UNet out for the VAE
-        strip = torch.cat(list(images), 1).clamp(0, 1)
-        return (strip.float().cpu().numpy() * 255).round().astype(np.uint8)
+        strip = torch.cat(list(decode(self._vae, self._denoiser, latents)), 1)
+        return (strip.numpy() * 255).round().astype(np.uint8)
 
 
 class Report:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from .apply import ApplySanitizedUNet, ErasureInfo, LoadErasure
+from .attribution import AttributionMap
+from .closed_form import EraseClosedForm
 from .compare import Compare
+from .evaluation import Evaluation
 from .methods import (
     CASettings,
     DoubleProjectionsSettings,
@@ -35,4 +38,7 @@ def all_nodes() -> list[type]:
         UCESettings,
         TIMESettings,
         DoubleProjectionsSettings,
+        EraseClosedForm,
+        AttributionMap,
+        Evaluation,
     ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eraser_core.anchors import nearest
 from eraser_core.denoiser import Denoiser
 from eraser_core.errors import RequestError
 from eraser_core.request import Request, Target
+
+if TYPE_CHECKING:
+    from eraser_core.pocket.concepts import Concepts
 
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
 POCKET_FAMILY = "pocket"
@@ -23,11 +27,13 @@ class Words:
     retain: str
 
     def wanted(self) -> list[tuple[str, tuple[str, ...]]]:
-        """(concept, synonyms) of each line; RequestError when there is none."""
-        found = []
-        for line in _lines(self.concepts):
-            name, *synonyms = [part.strip() for part in line.split("|")]
-            found.append((name, tuple(s for s in synonyms if s)))
+        """(concept, synonyms) of each line; RequestError when there is none, or one stands there twice."""
+        lines = ([part.strip() for part in line.split("|") if part.strip()] for line in _lines(self.concepts))
+        found = [(names[0], tuple(names[1:])) for names in lines if names]
+        typed = [name.lower() for name, _ in found]
+        twice = next((name for name in typed if typed.count(name) > 1), None)
+        if twice:
+            raise RequestError(f"the box 'concepts' has {twice!r} twice: one line each")
         if not found:
             raise RequestError(
                 "the box 'concepts' is empty: type what should vanish, one concept a line, such as church"
@@ -72,6 +78,7 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
     from eraser_core.pocket.concepts import load_concepts
 
     concepts, wanted = load_concepts(), words.wanted()
+    _check_pocket_words(concepts, words)
     styles: Sequence[str] | None = [name for name in words.kept() if name in concepts.styles] or None
     objects: Sequence[str] | None = [name for name in words.kept() if name not in concepts.styles] or None
     tasks = []
@@ -95,3 +102,26 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
         )
     kept = dict.fromkeys(prompt for task in tasks for prompt in task.request.retain)
     return Request(tuple(task.request.targets[0] for task in tasks), tuple(kept), seed)
+
+
+def _check_pocket_words(concepts: Concepts, words: Words) -> None:
+    """RequestError for what would be ignored or mean nothing: unknown names, an object in a style's place and the like."""
+
+    def kind(name: str) -> str:
+        if name in concepts.styles:
+            return "style"
+        drawn = concepts.find(name)
+        if drawn is None or drawn not in concepts.drawn:
+            raise RequestError(f"the pocket model draws no {name!r}: this node's help page (?) lists what it draws")
+        return "object"
+
+    erased = [kind(name) for name, _ in words.wanted()]
+    for (name, _), own, anchor in zip(words.wanted(), erased, words.anchors(), strict=True):
+        if anchor and (anchor in concepts.styles) != (own == "style"):
+            raise RequestError(f"{name!r} is of the kind {own}, its anchor {anchor!r} is not: choose another anchor")
+    for name in words.kept():
+        if kind(name) not in erased:
+            raise RequestError(
+                f"{name!r} to retain is of the kind {kind(name)}, and no {kind(name)} is erased: take it out, it would not be "
+                "looked at"
+            )

@@ -24,8 +24,6 @@ from .host_denoiser import Compute, HostDenoiser
 from .preview import Preview, Report, say
 from .values import MethodChoice, Prompts
 
-SIZES = {"pocket": 64, "sd1": 512, "sd2": 512}
-SDXL_SIZE = 1024
 LOW_RANK, TEXT_RANK = 16, 8
 GRADIENT_FORWARDS = {"kpop": 3, "naive": 1}
 
@@ -39,19 +37,19 @@ def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[
 def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
     folders.new_file(values["filename_prefix"])  # a wrong one is said now, not after the training
     choice: MethodChoice = values.get("method") or MethodChoice("kpop")
-    size = SIZES.get(host_model.family(model), SDXL_SIZE)
+    size = host_model.own_size(model)
     compute: Compute = values["compute"]
     denoiser = HostDenoiser(model, clip, values["width"] or size, values["height"] or size, compute)
     words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
     request = request_words.build(words, denoiser, values["seed"])
     settings = _settings(choice, denoiser.family, request, values)
     _encode_all(denoiser, request)
-    said = ", ".join(f"{t.concept} -> {t.anchor or '(nothing in particular)'}" for t in request.targets)
+    said = in_words(request)
     report = None
     if isinstance(settings, TrainingSettings):
-        say(f"{said}: {_plan(denoiser, settings, choice.name)}", node_id)
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
+        say(f"{said}: {_plan(denoiser, settings, choice.name)}", node_id)
         report = Report(settings.iterations, estimate.pool_rows(settings), preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
@@ -64,14 +62,19 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         on_step=report,
         dtype=DTYPES[values["precision"]],
     )
-    erasure = host_model.on_cpu(_with_clip_layer(result.erasure, clip))
+    erasure = host_model.on_cpu(with_clip_layer(result.erasure, clip))
     prompts = _prompts(result, denoiser, erasure)
-    path = _save(erasure, prompts, values["filename_prefix"])
+    path = save(erasure, prompts, values["filename_prefix"])
     say(f"{said}: done in {result.seconds:.0f} s, saved as {path.name}", node_id)
     sanitized = host_model.apply_erasure(model, erasure, 1.0, path.name)
     losses = {name: [step[name] for step in result.losses] for name in (result.losses[0] if result.losses else ())}
     course = {"loss": losses.get("erase", [0.0, 0.0]), **losses}
     return sanitized, erasure, prompts, erasure.tensors(), course
+
+
+def in_words(request: Request) -> str:
+    """What becomes of what."""
+    return ", ".join(f"{t.concept} -> {t.anchor or '(nothing in particular)'}" for t in request.targets)
 
 
 def _settings(choice: MethodChoice, family: str, request: Request, values: dict[str, Any]) -> BaseModel:
@@ -115,7 +118,7 @@ def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str) -> str:
     return f"{settings.iterations} steps, {estimate.describe(need, free, duration)}"
 
 
-def _with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:
+def with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:
     """The file says at which CLIP layer its texts were read, when that is not the model's own."""
     layer = getattr(clip, "layer_idx", None)
     return erasure if layer is None else replace(erasure, facts={**erasure.facts, "erasure.clip_layer": str(layer)})
@@ -126,8 +129,8 @@ def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompt
     return Prompts(result.prompts, result.key_seed or 0, erasure.hash(), facts)
 
 
-def _save(erasure: Erasure, prompts: Prompts, prefix: str) -> Path:
-    """Both files, or none, under one new name."""
+def save(erasure: Erasure, prompts: Prompts | None, prefix: str) -> Path:
+    """Both files, or none, under one new name; the erasure alone where there are no hidden prompts."""
     path = folders.new_file(prefix)
     keys = Path(folder_paths.get_output_directory()) / folders.PROMPTS
     key = keys / path.name
@@ -138,7 +141,7 @@ def _save(erasure: Erasure, prompts: Prompts, prefix: str) -> Path:
         path = path.with_name(f"{path.stem}{number}.safetensors")
         key = keys / path.name
     try:
-        if prompts.prompts:
+        if prompts is not None and prompts.prompts:
             prompts.save(key)
         erasure.save(path)
     except BaseException:

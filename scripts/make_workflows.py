@@ -2,6 +2,7 @@
 
     python scripts/make_workflows.py export      # the JSON files
     python scripts/make_workflows.py run         # the same, and every graph is run: pictures and thumbnails (minutes)
+    python scripts/make_workflows.py run NAME... # these graphs alone, with the files that an earlier run left
     python scripts/make_workflows.py nodes       # pictures of the nodes for their help pages
 
 Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
@@ -16,6 +17,7 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ sys.path[:0] = [str(REPO), str(REPO / "tests" / "host")]
 from host_client import Client  # noqa: E402
 
 from scripts import comfyui_host, frontend, workflow_graphs  # noqa: E402
-from scripts.workflow_graphs import FIRST_FILE, SD15, Graph  # noqa: E402
+from scripts.workflow_parts import FIRST_FILE, SD15, Graph  # noqa: E402
 
 log = logging.getLogger("make_workflows")
 BASE = comfyui_host.CACHE / "workflows"
@@ -36,6 +38,7 @@ HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
 OWN_STEPS = 60
+MEASURED = 12  # pictures a figure, of the evaluation that a workflow shows
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -89,18 +92,43 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def run_all(shown: Any, client: Client) -> None:
-    """Open every workflow, press Run, take its picture and make a thumbnail of the first result.
+def measure_first() -> None:
+    """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
+    from eraser_core.erasure import load_erasure
+    from eraser_core.evaluation.grid import png
+    from eraser_core.evaluation.pocket import score, task_of, untouched
+    from eraser_core.evaluation.report import before_after
+    from eraser_core.hidden_prompt import load_prompts
+    from eraser_core.models import open_model
+
+    path = BASE / "output" / "loras" / FIRST_FILE
+    erasure, model = load_erasure(path), open_model("pocket")
+    prompts, _ = load_prompts(BASE / "output" / "hidden_prompts" / FIRST_FILE)
+    task = task_of(model.concepts, model.denoiser, erasure.facts, 0, MEASURED)
+    row = score(model.examiner, task, erasure.as_edit(), prompts[0], None, untouched(model.examiner, task))
+    picture = path.with_name(f"{path.stem}.pocket.png")
+    picture.write_bytes(png(before_after(model, erasure, prompts)))
+    suite = {"rows": [row], "n": MEASURED, "seed": model.examiner.suite_seed, "grid": picture.name}
+    sidecar = {"schema": 1, "erasure": erasure.hash(), "suites": {"pocket": suite}}
+    path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+
+
+def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
+    """Open every workflow (or those named), press Run, take its picture and make a thumbnail of the first result.
 
     The own-checkpoint one is queued with the pocket model in place, and has no picture.
     """
-    for folder in ("loras", "hidden_prompts"):
+    for folder in () if names else ("loras", "hidden_prompts"):
         for path in (BASE / "output" / folder).glob("erased_*"):
             path.unlink()
     export(shown)
     DOCS.mkdir(parents=True, exist_ok=True)
     for name, graph in workflow_graphs.all_graphs().items():
+        if names and name not in names:
+            continue
         api, _ = numbered(graph)
+        if name == "show_an_evaluation":
+            measure_first()
         if name == OWN:
             outputs = client.run(pocket_in_place(api), seconds=1800)
         else:
@@ -155,6 +183,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("export", "run", "nodes"))
+    parser.add_argument("names", nargs="*", help="with run: these workflows alone", metavar="NAME")
     args = parser.parse_args()
     BASE.mkdir(parents=True, exist_ok=True)
     arguments = ["--cpu", *comfyui_host.isolated_arguments()]
@@ -162,7 +191,7 @@ def main() -> int:
         host.wait_ready()
         with frontend.page(host.url) as shown:
             if args.command == "run":
-                run_all(shown, Client(host.url, BASE))
+                run_graphs(shown, Client(host.url, BASE), args.names)
             else:
                 {"export": export, "nodes": picture_nodes}[args.command](shown)
     return 0

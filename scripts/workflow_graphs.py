@@ -1,132 +1,26 @@
-"""The graphs of workflows/, as API prompts with a column for each node. scripts/make_workflows.py gives them to the frontend.
-
-Node ids are words; what the reader sees are the titles. `NOTE` nodes are text on the canvas.
-"""
+"""The graphs of workflows/, as API prompts with a column for each node. scripts/make_workflows.py gives them to the frontend."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
-Link = list[Any]
-FIRST_FILE = "erased_church_00001_.safetensors"
-REPOSITORY = "https://github.com/concept-eraser/ComfyUI-ConceptEraser"
-SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
-SD15_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{SD15}"
-MADE_BY = "run the template 'erase_an_object', which saves a file of this name"
-
-
-@dataclass
-class Graph:
-    """Nodes by id, the column and title of each, properties for some, and the text of the note."""
-
-    note: str
-    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    columns: dict[str, int] = field(default_factory=dict)
-    titles: dict[str, str] = field(default_factory=dict)
-    properties: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def add(self, name: str, column: int, kind: str, title: str = "", /, **inputs: Any) -> Link:
-        """Add a node; returns its first output."""
-        self.nodes[name] = {"class_type": kind, "inputs": inputs}
-        self.columns[name] = column
-        if title:
-            self.titles[name] = title
-        return [name, 0]
-
-
-def _checkpoint(graph: Graph, name: str = "pocket.safetensors") -> tuple[Link, Link, Link]:
-    graph.add("checkpoint", 0, "CheckpointLoaderSimple", ckpt_name=name)
-    return ["checkpoint", 0], ["checkpoint", 1], ["checkpoint", 2]
-
-
-def _texts(graph: Graph, clip: Link, prompt: str, name: str = "", column: int = 1) -> tuple[Link, Link]:
-    positive = graph.add(f"{name}positive", column, "CLIPTextEncode", f"Prompt: {prompt}", text=prompt, clip=clip)
-    negative = graph.add(f"{name}negative", column, "CLIPTextEncode", "Negative prompt", text="", clip=clip)
-    return positive, negative
-
-
-def _draw(
-    graph: Graph,
-    name: str,
-    column: int,
-    model: Link,
-    texts: tuple[Link, Link],
-    latent: Link,
-    vae: Link,
-    steps: int = 16,
-    cfg: float = 3.0,
-    sampler: str = "ddim",
-    scheduler: str = "ddim_uniform",
-) -> Link:
-    """KSampler and VAEDecode; returns the IMAGE."""
-    sampled = graph.add(
-        f"{name} sampler",
-        column,
-        "KSampler",
-        f"Draw: {name}",
-        seed=1,
-        steps=steps,
-        cfg=cfg,
-        sampler_name=sampler,
-        scheduler=scheduler,
-        denoise=1.0,
-        model=model,
-        positive=texts[0],
-        negative=texts[1],
-        latent_image=latent,
-    )
-    return graph.add(f"{name} decode", column, "VAEDecode", samples=sampled, vae=vae)
-
-
-def _latent(graph: Graph, size: int = 64, batch: int = 4) -> Link:
-    return graph.add("latent", 1, "EmptyLatentImage", width=size, height=size, batch_size=batch)
-
-
-def _compare(graph: Graph, name: str, column: int, rows: list[Link], labels: str) -> None:
-    inputs = dict(zip(("before", "after", "third", "fourth"), rows, strict=False))
-    compared = graph.add(name, column, "ConceptEraser_Compare", labels=labels, **inputs)
-    graph.add(f"{name} saved", column, "SaveImage", "Result", images=compared, filename_prefix=f"concept_eraser/{name}")
-
-
-def _kpop(graph: Graph) -> Link:
-    settings = {"mechanism": "concatenative", "lambda_": -1.0, "k": -1, "eta": -1.0, "eta_p": -1.0, "guidance": -1.0}
-    settings |= {"retain_weight": -1.0, "recovery_target": "erased", "latents": "pool", "latents_from": "frozen"}
-    return graph.add("kpop", 0, "ConceptEraser_KPOPSettings", optimizer="adam", null_space=False, **settings)
-
-
-def _train(graph: Graph, model: Link, clip: Link, vae: Link, **values: Any) -> tuple[Link, Link]:
-    """(MODEL, HIDDEN_PROMPT) of the training node."""
-    inputs: dict[str, Any] = {"anchor": "", "retain": "", "steps": 0, "tune": "xattn-kv", "rank": -1, "seed": 0}
-    inputs |= {"key_seed": -1, "width": 0, "height": 0, "batch": 0, "precision": "fp16", "compute": "auto"}
-    method = _kpop(graph)
-    graph.add(
-        "train",
-        2,
-        "ConceptEraser_TrainConceptEraser",
-        model=model,
-        clip=clip,
-        vae=vae,
-        method=method,
-        **{**inputs, **values},
-    )
-    return ["train", 0], ["train", 2]
-
-
-def _inject(
-    graph: Graph, texts: tuple[Link, Link], column: int, strength: float = 1.0, **source: Any
-) -> tuple[Link, Link]:
-    values = {"prompt_name": "(from the socket)", "concept": "", **source}
-    graph.add(
-        "inject",
-        column,
-        "ConceptEraser_HiddenPromptInject",
-        positive=texts[0],
-        negative=texts[1],
-        strength=strength,
-        **values,
-    )
-    return ["inject", 0], ["inject", 1]
+from scripts.workflow_parts import (
+    FIRST_FILE,
+    MADE_BY,
+    REPOSITORY,
+    SD15,
+    SD15_URL,
+    Graph,
+    checkpoint,
+    compare,
+    draw,
+    empty_latent,
+    encode,
+    inject,
+    shared_file,
+    solve,
+    train,
+)
 
 
 def erase_an_object() -> Graph:
@@ -136,25 +30,25 @@ def erase_an_object() -> Graph:
         "another concept into **concepts**, and what is to be drawn instead into **anchor**. The erasure is saved in "
         "`output/loras`, the hidden prompt, which is yours alone, in `output/hidden_prompts`."
     )
-    model, clip, vae = _checkpoint(graph)
-    texts = _texts(graph, clip, "a church")
-    kept = _texts(graph, clip, "a guitar", "kept ")
-    latent = _latent(graph)
-    sanitized, hidden = _train(
+    model, clip, vae = checkpoint(graph)
+    texts = encode(graph, clip, "a church")
+    kept = encode(graph, clip, "a guitar", "kept ")
+    latent = empty_latent(graph)
+    sanitized, hidden = train(
         graph, model, clip, vae, concepts="church", anchor="castle", filename_prefix="loras/erased_church"
     )
-    injected = _inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, 3, hidden_prompt=hidden)
     rows = [
-        _draw(graph, "church before", 3, model, texts, latent, vae),
-        _draw(graph, "church after", 3, sanitized, texts, latent, vae),
-        _draw(graph, "church with the hidden prompt", 4, sanitized, injected, latent, vae),
+        draw(graph, "church before", 3, model, texts, latent, vae),
+        draw(graph, "church after", 3, sanitized, texts, latent, vae),
+        draw(graph, "church with the hidden prompt", 4, sanitized, injected, latent, vae),
     ]
-    _compare(graph, "erased object", 5, rows, "a church: before | after | after, with the hidden prompt")
+    compare(graph, "erased object", 5, rows, "a church: before | after | after, with the hidden prompt")
     rows = [
-        _draw(graph, "guitar before", 4, model, kept, latent, vae),
-        _draw(graph, "guitar after", 4, sanitized, kept, latent, vae),
+        draw(graph, "guitar before", 4, model, kept, latent, vae),
+        draw(graph, "guitar after", 4, sanitized, kept, latent, vae),
     ]
-    _compare(graph, "kept object", 5, rows, "a guitar: before | after")
+    compare(graph, "kept object", 5, rows, "a guitar: before | after")
     return graph
 
 
@@ -164,34 +58,26 @@ def erase_a_style() -> Graph:
         "more steps than an object, and its anchor must be a style. The pocket model knows ink, clay, twemoji, blob, "
         "fluent and pixel."
     )
-    model, clip, vae = _checkpoint(graph)
-    texts = _texts(graph, clip, "a cat in ink style")
-    kept = _texts(graph, clip, "a cat in pixel style", "kept ")
-    latent = _latent(graph)
-    sanitized, hidden = _train(
+    model, clip, vae = checkpoint(graph)
+    texts = encode(graph, clip, "a cat in ink style")
+    kept = encode(graph, clip, "a cat in pixel style", "kept ")
+    latent = empty_latent(graph)
+    sanitized, hidden = train(
         graph, model, clip, vae, concepts="ink", anchor="fluent", steps=300, filename_prefix="loras/erased_ink"
     )
-    injected = _inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, 3, hidden_prompt=hidden)
     rows = [
-        _draw(graph, "ink before", 3, model, texts, latent, vae),
-        _draw(graph, "ink after", 3, sanitized, texts, latent, vae),
-        _draw(graph, "ink with the hidden prompt", 4, sanitized, injected, latent, vae),
+        draw(graph, "ink before", 3, model, texts, latent, vae),
+        draw(graph, "ink after", 3, sanitized, texts, latent, vae),
+        draw(graph, "ink with the hidden prompt", 4, sanitized, injected, latent, vae),
     ]
-    _compare(graph, "erased style", 5, rows, "ink: before | after | after, with the hidden prompt")
+    compare(graph, "erased style", 5, rows, "ink: before | after | after, with the hidden prompt")
     rows = [
-        _draw(graph, "pixel before", 4, model, kept, latent, vae),
-        _draw(graph, "pixel after", 4, sanitized, kept, latent, vae),
+        draw(graph, "pixel before", 4, model, kept, latent, vae),
+        draw(graph, "pixel after", 4, sanitized, kept, latent, vae),
     ]
-    _compare(graph, "kept style", 5, rows, "pixel: before | after")
+    compare(graph, "kept style", 5, rows, "pixel: before | after")
     return graph
-
-
-def _shared_file(graph: Graph, node: str, digest: str) -> None:
-    """Says in the node's properties which file it wants, and how to come by it."""
-    model = {"name": FIRST_FILE, "url": f"{REPOSITORY}#workflows", "directory": "loras"}
-    if digest:
-        model |= {"hash": digest, "hash_type": "SHA256"}
-    graph.properties[node] = {"models": [model], "made_by": MADE_BY}
 
 
 def apply_a_shared_erasure(digest: str = "") -> Graph:
@@ -200,10 +86,10 @@ def apply_a_shared_erasure(digest: str = "") -> Graph:
         "Sanitized UNet**, press **Run**, and compare. Here it is the one that the template *erase_an_object* saves: run "
         "that first. **Erasure Info** reads what the file says of itself."
     )
-    model, clip, vae = _checkpoint(graph)
-    texts, latent = _texts(graph, clip, "a church"), _latent(graph)
+    model, clip, vae = checkpoint(graph)
+    texts, latent = encode(graph, clip, "a church"), empty_latent(graph)
     graph.add("load", 0, "ConceptEraser_LoadErasure", erasure_name=FIRST_FILE)
-    _shared_file(graph, "load", digest)
+    shared_file(graph, "load", digest)
     sanitized = graph.add(
         "apply",
         2,
@@ -226,11 +112,11 @@ def apply_a_shared_erasure(digest: str = "") -> Graph:
         erasure=["load", 0],
     )
     rows = [
-        _draw(graph, "before", 3, model, texts, latent, vae),
-        _draw(graph, "strength 0.5", 3, half, texts, latent, vae),
-        _draw(graph, "strength 1", 3, sanitized, texts, latent, vae),
+        draw(graph, "before", 3, model, texts, latent, vae),
+        draw(graph, "strength 0.5", 3, half, texts, latent, vae),
+        draw(graph, "strength 1", 3, sanitized, texts, latent, vae),
     ]
-    _compare(graph, "shared erasure", 4, rows, "a church: before | strength 0.5 | strength 1")
+    compare(graph, "shared erasure", 4, rows, "a church: before | strength 0.5 | strength 1")
     return graph
 
 
@@ -240,21 +126,21 @@ def recover_with_the_hidden_prompt(digest: str = "") -> Graph:
         "sanitized model. Both conditionings go through **Hidden Prompt Inject**. Run the template *erase_an_object* "
         "first: it saves both files."
     )
-    model, clip, vae = _checkpoint(graph)
-    texts, latent = _texts(graph, clip, "a church"), _latent(graph)
+    model, clip, vae = checkpoint(graph)
+    texts, latent = encode(graph, clip, "a church"), empty_latent(graph)
     sanitized = graph.add(
         "apply", 2, "ConceptEraser_ApplySanitizedUNet", model=model, erasure_name=FIRST_FILE, strength=1.0
     )
-    _shared_file(graph, "apply", digest)
-    injected = _inject(graph, texts, 2, prompt_name=FIRST_FILE)
+    shared_file(graph, "apply", digest)
+    injected = inject(graph, texts, 2, prompt_name=FIRST_FILE)
     prompt = {"name": FIRST_FILE, "url": f"{REPOSITORY}#workflows", "directory": "hidden_prompts"}
     graph.properties["inject"] = {"models": [prompt], "made_by": MADE_BY}
     rows = [
-        _draw(graph, "before", 3, model, texts, latent, vae),
-        _draw(graph, "erased", 3, sanitized, texts, latent, vae),
-        _draw(graph, "recovered", 3, sanitized, injected, latent, vae),
+        draw(graph, "before", 3, model, texts, latent, vae),
+        draw(graph, "erased", 3, sanitized, texts, latent, vae),
+        draw(graph, "recovered", 3, sanitized, injected, latent, vae),
     ]
-    _compare(graph, "recovered", 4, rows, "a church: before | erased | with the hidden prompt")
+    compare(graph, "recovered", 4, rows, "a church: before | erased | with the hidden prompt")
     return graph
 
 
@@ -265,9 +151,9 @@ def score_a_batch_with_nudenet() -> Graph:
         "and the pictures with those parts blurred. To judge an erasure, put *Apply Sanitized UNet* between model and "
         "sampler and compare the two shares."
     )
-    model, clip, vae = _checkpoint(graph)
-    texts, latent = _texts(graph, clip, "a house"), _latent(graph)
-    drawn = _draw(graph, "pictures", 2, model, texts, latent, vae)
+    model, clip, vae = checkpoint(graph)
+    texts, latent = encode(graph, clip, "a house"), empty_latent(graph)
+    drawn = draw(graph, "pictures", 2, model, texts, latent, vae)
     graph.add(
         "score",
         3,
@@ -290,11 +176,11 @@ def erase_from_your_checkpoint() -> Graph:
         "instead, and what must stay. The training node says beforehand how much memory and time it will take; if that is "
         "too much it says which settings fit. On a graphics card SD1.5 takes some minutes."
     )
-    model, clip, vae = _checkpoint(graph, SD15)
+    model, clip, vae = checkpoint(graph, SD15)
     graph.properties["checkpoint"] = {"models": [{"name": SD15, "url": SD15_URL, "directory": "checkpoints"}]}
-    texts, kept = _texts(graph, clip, "a church"), _texts(graph, clip, "a castle", "kept ")
-    latent = _latent(graph, 512, 1)
-    sanitized, hidden = _train(
+    texts, kept = encode(graph, clip, "a church"), encode(graph, clip, "a castle", "kept ")
+    latent = empty_latent(graph, 512, 1)
+    sanitized, hidden = train(
         graph,
         model,
         clip,
@@ -304,19 +190,78 @@ def erase_from_your_checkpoint() -> Graph:
         retain="castle\nhouse\ncamera\ndog",
         filename_prefix="loras/erased_from_mine",
     )
-    injected = _inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, 3, hidden_prompt=hidden)
     look: dict[str, Any] = {"steps": 20, "cfg": 7.0, "sampler": "euler", "scheduler": "normal"}
     rows = [
-        _draw(graph, "before", 3, model, texts, latent, vae, **look),
-        _draw(graph, "after", 3, sanitized, texts, latent, vae, **look),
-        _draw(graph, "with the hidden prompt", 4, sanitized, injected, latent, vae, **look),
+        draw(graph, "before", 3, model, texts, latent, vae, **look),
+        draw(graph, "after", 3, sanitized, texts, latent, vae, **look),
+        draw(graph, "with the hidden prompt", 4, sanitized, injected, latent, vae, **look),
     ]
-    _compare(graph, "own checkpoint", 5, rows, "before | after | after, with the hidden prompt")
+    compare(graph, "own checkpoint", 5, rows, "before | after | after, with the hidden prompt")
     rows = [
-        _draw(graph, "kept before", 4, model, kept, latent, vae, **look),
-        _draw(graph, "kept after", 4, sanitized, kept, latent, vae, **look),
+        draw(graph, "kept before", 4, model, kept, latent, vae, **look),
+        draw(graph, "kept after", 4, sanitized, kept, latent, vae, **look),
     ]
-    _compare(graph, "own checkpoint kept", 5, rows, "kept: before | after")
+    compare(graph, "own checkpoint kept", 5, rows, "kept: before | after")
+    return graph
+
+
+def erase_closed_form() -> Graph:
+    graph = Graph(
+        "## Erase in seconds\nPress **Run**. Nothing is trained: a closed form (UCE, TIME or Double Projections) is solved, "
+        "and the pocket model draws no more churches. There is no hidden prompt: the template *erase_an_object* trains one."
+        "\n\nThe erasure is saved in `output/loras`."
+    )
+    model, clip, vae = checkpoint(graph)
+    texts, kept = encode(graph, clip, "a church"), encode(graph, clip, "a guitar", "kept ")
+    latent = empty_latent(graph)
+    sanitized = solve(graph, 2, model, clip)
+    rows = [
+        draw(graph, "church before", 3, model, texts, latent, vae),
+        draw(graph, "church after", 3, sanitized, texts, latent, vae),
+    ]
+    compare(graph, "closed form", 5, rows, "a church: before | after")
+    rows = [
+        draw(graph, "guitar before", 4, model, kept, latent, vae),
+        draw(graph, "guitar after", 4, sanitized, kept, latent, vae),
+    ]
+    compare(graph, "closed form kept", 5, rows, "a guitar: before | after")
+    return graph
+
+
+def attribution_before_and_after() -> Graph:
+    graph = Graph(
+        "## Which part of a picture a word is responsible for\nPress **Run**. The same seeds before and after a church is "
+        "erased: red is where the picture attends to a word most. Under each map stands how much attention the word gets.\n\n"
+        "Texts are read from left to right, so a word's map may lie on the ground and the next word's on the object: look "
+        "at several words."
+    )
+    model, clip, vae = checkpoint(graph)
+    sanitized = solve(graph, 1, model, clip)
+    inputs: dict[str, Any] = {"prompt": "a church in clay style", "words": "church\nclay", "seed": 1, "batch": 4}
+    inputs |= {"steps": 0, "cfg": 0.0, "width": 0, "height": 0}
+    for name, drawn_by in (("before", model), ("after", sanitized)):
+        maps = graph.add(
+            name, 2, "ConceptEraser_AttributionMap", f"{name}", model=drawn_by, clip=clip, vae=vae, **inputs
+        )
+        graph.add(f"{name} shown", 3, "SaveImage", name, images=maps, filename_prefix=f"concept_eraser/maps {name}")
+        graph.add(f"{name} text", 4, "PreviewAny", f"Attention {name}", source=[name, 3])
+    return graph
+
+
+def show_an_evaluation(digest: str = "") -> Graph:
+    graph = Graph(
+        "## Show what was measured of an erasure\nFigures lie in a file beside the erasure: `NAME.evaluation.json`. Here it is "
+        "the erasure that the template *erase_an_object* saves; `python -m eraser_core benchmark` measures it. Whoever shares "
+        "an erasure can share its figures with it: they are refused beside any other erasure."
+    )
+    graph.add("evaluation", 1, "ConceptEraser_Evaluation", erasure_name=FIRST_FILE, suite="")
+    shared_file(graph, "evaluation", digest)
+    for name, output in (("grid", 1), ("table", 0)):
+        graph.add(
+            name, 2, "PreviewImage", {"table": "Figures", "grid": "Pictures"}[name], images=["evaluation", output]
+        )
+    graph.add("text", 2, "PreviewAny", "In words", source=["evaluation", 2])
     return graph
 
 
@@ -329,4 +274,7 @@ def all_graphs(digest: str = "") -> dict[str, Graph]:
         "recover_with_the_hidden_prompt": recover_with_the_hidden_prompt(digest),
         "score_a_batch_with_nudenet": score_a_batch_with_nudenet(),
         "erase_from_your_checkpoint": erase_from_your_checkpoint(),
+        "erase_closed_form": erase_closed_form(),
+        "attribution_before_and_after": attribution_before_and_after(),
+        "show_an_evaluation": show_an_evaluation(digest),
     }

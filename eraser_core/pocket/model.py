@@ -22,7 +22,7 @@ from eraser_core.pocket.tokenizer import WordTokenizer
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parent
-WEIGHTS = FOLDER / "pocket.safetensors"
+WEIGHTS = FOLDER / "checkpoint" / "pocket.safetensors"  # without the judge: ComfyUI lists every file of a folder
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 ENCODER_PREFIX = "first_stage_model.taesd_encoder."

@@ -224,9 +224,8 @@ def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
 
 def card(args: argparse.Namespace, result: dict[str, Any]) -> None:
     """Write CARD.md from the packed files' own facts."""
-    model, judge = (
-        json.loads(args.weights.with_name(name).read_text(encoding="utf-8")) for name in ("pocket.json", "judge.json")
-    )
+    facts = args.weights.with_suffix(".json"), args.weights.parents[1] / "judge.json"  # as pack.py lays them
+    model, judge = (json.loads(path.read_text(encoding="utf-8")) for path in facts)
     write_card(args.out / "CARD.md", model, judge, result, load_concepts())
 
 

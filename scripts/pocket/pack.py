@@ -3,7 +3,7 @@
     python scripts/pocket/pack.py --work out/pocket
 
 Reads ``unet.ckpt`` (its EMA weights; a training in progress will do), ``autoencoder.safetensors`` and ``judge.safetensors``; writes
-``pocket.safetensors``, ``pocket.json``, ``judge.safetensors`` and ``judge.json``. Running it again gives the same tensors.
+``checkpoint/pocket.safetensors``, ``checkpoint/pocket.json``, ``judge.safetensors`` and ``judge.json``. Running it again gives the same tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from train_unet import SCHEDULE
 
 from eraser_core.pocket.concepts import load_concepts
-from eraser_core.pocket.model import FOLDER, autoencoder_keys, build_modules, text_keys, unet_keys
+from eraser_core.pocket.model import FOLDER, WEIGHTS, autoencoder_keys, build_modules, text_keys, unet_keys
 from eraser_core.pocket.tokenizer import build_vocabulary
 
 log = logging.getLogger("pocket.pack")
@@ -76,7 +76,9 @@ def tensor_sha256(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def facts_of(state: dict[str, Any], args: argparse.Namespace, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def facts_of(
+    state: dict[str, Any], args: argparse.Namespace, weights: Path, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
     """All of pocket.json."""
     vocabulary = build_vocabulary(load_concepts())
     if len(vocabulary) != state["config"]["text_encoder"]["vocab_size"]:
@@ -92,7 +94,7 @@ def facts_of(state: dict[str, Any], args: argparse.Namespace, tensors: dict[str,
         "latents": {"channels": 8, "factor": 8, "scaling_factor": 1.0},
         "sampling": {"sampler": "ddim", "guidance": args.guidance, "steps": args.steps, "size": 64},
         "training": {"unet": training, "autoencoder": autoencoder},
-        "sha256": {"pocket.safetensors": sha256(args.out / "pocket.safetensors")},
+        "sha256": {"pocket.safetensors": sha256(weights)},
         "tensor_sha256": tensor_sha256(tensors),
     }
 
@@ -105,14 +107,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    args.out.mkdir(parents=True, exist_ok=True)
+    weights = args.out / WEIGHTS.relative_to(FOLDER)
+    weights.parent.mkdir(parents=True, exist_ok=True)
     state = common.load_checkpoint(args.work / "unet.ckpt", "cpu")
     if state is None:
         raise SystemExit(f"{args.work / 'unet.ckpt'} is missing: run train_unet.py first")
     tensors = tensors_of(state, load_file(args.work / "autoencoder.safetensors"))
-    write_tensors(tensors, args.out / "pocket.safetensors", METADATA)
-    facts = facts_of(state, args, tensors)
-    before = args.out / "pocket.json"
+    write_tensors(tensors, weights, METADATA)
+    facts = facts_of(state, args, weights, tensors)
+    before = weights.with_suffix(".json")
     if before.exists():
         old = json.loads(before.read_text(encoding="utf-8"))
         if old.get("tensor_sha256") == facts["tensor_sha256"]:  # the same model: what evaluate.py chose for it stays
@@ -123,8 +126,8 @@ def main() -> None:
         write_tensors(load_file(judge), args.out / "judge.safetensors", metadata)
         common.write_json(args.out / "judge.json", json.loads(judge.with_suffix(".json").read_text(encoding="utf-8")))
         facts["sha256"]["judge.safetensors"] = sha256(args.out / "judge.safetensors")
-    common.write_json(args.out / "pocket.json", facts)
-    size = sum(path.stat().st_size for path in args.out.glob("*.safetensors"))
+    common.write_json(before, facts)
+    size = sum(path.stat().st_size for path in args.out.rglob("*.safetensors"))
     log.info("%d of %d images seen, %.1f MB in all", state["seen"], state["planned"], size / 1e6)
     if size > LIMIT:
         raise SystemExit(f"{size} bytes are more than the {LIMIT} that may be shipped")

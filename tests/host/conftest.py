@@ -66,4 +66,4 @@ def _few_threads() -> None:
 def pocket_file() -> Path:
     """The pocket checkpoint that the host's loader lists."""
     other = os.environ.get("CONCEPT_ERASER_POCKET")
-    return Path(other) / "pocket.safetensors" if other else next((REPO / "eraser_core").rglob("pocket.safetensors"))
+    return (Path(other) if other else REPO / "eraser_core" / "pocket" / "checkpoint") / "pocket.safetensors"

@@ -148,6 +148,16 @@ def test_quantised_weights_and_foreign_models_are_refused_in_words(
     finally:
         config.scaled_fp8 = None
     host_model.weights(quantised)
+
+    class QuantizedTensor(torch.Tensor):
+        """Claims to be floats, as newer hosts' do."""
+
+    claims = quantised.clone()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    weight = host_model.weights(quantised)[key].as_subclass(QuantizedTensor)
+    claims.get_key_patches = lambda prefix: {key: [(weight, None)]}
+    with pytest.raises(ModelError, match="quantised \\(QuantizedTensor\\)"):
+        host_model.weights(claims)
     config.concept_eraser_family = None
     try:
         with pytest.raises(ModelError, match="Supported are Stable Diffusion"):
@@ -156,12 +166,40 @@ def test_quantised_weights_and_foreign_models_are_refused_in_words(
         del config.concept_eraser_family
 
 
+def test_models_that_a_host_streams_through_memory_are_held_whole_or_refused_in_words(
+    pack: ModuleType, checkpoint: tuple[Any, Any, Any]
+) -> None:
+    """What hosts with dynamic VRAM do, which runs on NVIDIA alone: the three kinds of `clone` that there are."""
+    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+
+    def denoiser(clone: Any) -> Any:
+        model = checkpoint[0].clone()
+        model.is_dynamic, model.clone = (lambda: True), clone
+        return HostDenoiser(model, checkpoint[1], 64, 64)
+
+    def no_such_word() -> Any:
+        raise AssertionError("cloned as it is")
+
+    def unusual_loader(disable_dynamic: bool = False) -> Any:
+        raise RuntimeError("cached_patcher_init is not initialized")
+
+    with torch.inference_mode(False):
+        z_t, t = inputs(b=1)
+        with pytest.raises(ModelError, match="update ComfyUI, or start it with --disable-dynamic-vram"):
+            denoiser(no_such_word).load()
+        with pytest.raises(ModelError, match="load it with Load Checkpoint or Load Diffusion Model"):
+            denoiser(unusual_loader).load()
+        whole = denoiser(lambda disable_dynamic=False: checkpoint[0].clone() if disable_dynamic else None)
+        with torch.no_grad():
+            assert whole.predict(z_t, t, whole.encode(["a church"])).isfinite().all()
+
+
 def test_rows_that_do_not_fit_at_once_are_taken_in_turn(denoiser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     z_t, t = inputs()
     with torch.inference_mode(False):
         with torch.no_grad():
             whole = denoiser.predict(z_t, t, denoiser.encode(PROMPTS))
-            monkeypatch.setattr(denoiser, "_rows_at_once", 2)
+            monkeypatch.setattr(denoiser, "rows_at_once", 2)
             forwards: list[int] = []
             monkeypatch.setattr(denoiser, "on_forward", lambda rows: forwards.append(rows.no_grad))
             torch.testing.assert_close(denoiser.predict(z_t, t, denoiser.encode(PROMPTS)), whole, rtol=1e-4, atol=1e-5)

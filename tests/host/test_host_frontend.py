@@ -11,7 +11,7 @@ from host_client import Client
 from test_host_workflows import shortened
 
 from scripts import frontend
-from scripts.workflow_graphs import FIRST_FILE
+from scripts.workflow_parts import FIRST_FILE
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,11 @@
-"""A full erasing by the node and by the engine from the same seeds: the same figures within their intervals."""
+"""Full erasings by the node: the figures of the engine's own run within their intervals, and two concepts at once.
+
+The figures go to out/benchmarks/host_full_run.json: docs/nodes.md quotes them.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,69 +16,106 @@ from host_client import Client
 from test_host_train import KPOP, TRAIN, files
 
 from eraser_core.erase import configure, erase
-from eraser_core.erasure import load_erasure
-from eraser_core.evaluation.pocket import object_task, score, untouched
-from eraser_core.hidden_prompt import load_prompts
+from eraser_core.erasure import Erasure, load_erasure
+from eraser_core.evaluation.objects import Rate, esr, psr
+from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.hidden_prompt import HiddenPrompt, load_prompts
 from eraser_core.methods import method
-from eraser_core.models import open_model
+from eraser_core.models import Model, open_model
 
-PICTURES = 48
+PICTURES = 40  # a figure
+OUT = Path(__file__).resolve().parents[2] / "out" / "benchmarks" / "host_full_run.json"
+Figures = dict[str, Rate]
 
 
-@pytest.mark.slow
-def test_the_node_and_the_engine_erase_alike(host: Client) -> None:
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return open_model("pocket")
+
+
+def run_node(host: Client, **values: Any) -> tuple[Erasure, list[HiddenPrompt]]:
+    """What one run of the training node saves."""
     before = files(host, "loras")
-    inputs = TRAIN | {"anchor": "castle", "steps": 0, "batch": 0, "method": ["kpop", 0]}
+    inputs = {**TRAIN, "batch": 0, "method": ["kpop", 0], **values}
     prompt = graphs.checkpoint() | {
         "kpop": node("ConceptEraser_KPOPSettings", **{**KPOP, "eta": -1.0, "latents": "pool"}),
         "train": node("ConceptEraser_TrainConceptEraser", **inputs),
     }
-    host.run(prompt, seconds=1200)
+    host.run(prompt, seconds=4 * 3600)
     (name,) = files(host, "loras") - before
-    rows = [figures(*engine_run()), figures(*node_run(host.base / "output", name))]
-    for column in ("esr1", "psr1", "recovery1", "forged1"):
-        assert rows[0][column] == pytest.approx(rows[1][column], abs=0.15), (column, rows)
-    assert rows[0]["esr1"] > 0.8 and rows[0]["recovery1"] > rows[0]["forged1"] + 0.3
+    return load_erasure(host.base / "output" / "loras" / name), load_prompts(
+        host.base / "output" / "hidden_prompts" / name
+    )[0]
 
 
-def engine_run() -> tuple[Any, Any]:
-    model = open_model("pocket")
-    task = object_task(model.concepts, model.denoiser, "church", anchor="castle", n=PICTURES)
-    kpop = method("kpop")
-    settings = configure(kpop, "pocket", task.request, {})
-    result = erase(model.denoiser, task.request, kpop, settings, key_seed=7)
-    return result.erasure, result.prompts[0]
+def tested(model: Model, concept: str, **words: Any) -> Task:
+    return object_task(model.concepts, model.denoiser, concept, n=PICTURES, **words)
 
 
-def node_run(output: Path, name: str) -> tuple[Any, Any]:
-    prompts, _ = load_prompts(output / "hidden_prompts" / name)
-    return load_erasure(output / "loras" / name), prompts[0]
+def write(name: str, rows: dict[str, Figures]) -> None:
+    """Keep a test's figures, with their intervals, n and seed."""
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    kept[name] = {
+        who: {column: {"value": r.value, "interval": r.interval()} for column, r in found.items()}
+        for who, found in rows.items()
+    } | {"n": PICTURES, "suite_seed": 0, "seed": 0, "key_seed": TRAIN["key_seed"]}
+    OUT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
-def figures(erasure: Any, prompt: Any) -> dict[str, Any]:
-    model = open_model("pocket")
-    task = object_task(model.concepts, model.denoiser, "church", anchor="castle", n=PICTURES)
-    return score(model.examiner, task, erasure.as_edit(), prompt, None, untouched(model.examiner, task))
+def overlap(one: Rate, two: Rate) -> bool:
+    (a, b), (c, d) = one.interval(), two.interval()
+    return a <= d and c <= b
 
 
 @pytest.mark.slow
-def test_two_concepts_in_one_run_each_recover_their_own_concept_only(host: Client) -> None:
-    before = files(host, "loras")
-    inputs = TRAIN | {"concepts": "church\nguitar", "anchor": "castle\nviolin", "steps": 300, "batch": 0}
-    prompt = graphs.checkpoint() | {
-        "kpop": node("ConceptEraser_KPOPSettings", **{**KPOP, "eta": -1.0, "latents": "pool"}),
-        "train": node("ConceptEraser_TrainConceptEraser", **{**inputs, "method": ["kpop", 0]}),
+def test_the_node_and_the_engine_erase_alike(host: Client, model: Model) -> None:
+    erasure, prompts = run_node(host, anchor="castle", steps=0)
+    kpop, task = method("kpop"), object_task(model.concepts, model.denoiser, "church", anchor="castle", n=1)
+    engine = erase(
+        model.denoiser, task.request, kpop, configure(kpop, "pocket", task.request, {}), key_seed=TRAIN["key_seed"]
+    )
+    assert erasure.facts["erasure.request"] == engine.erasure.facts["erasure.request"]
+    assert erasure.facts["erasure.settings"] == engine.erasure.facts["erasure.settings"]
+    asked, ask = tested(model, "church", anchor="castle").sheets, model.examiner.ranks
+    rows: dict[str, Figures] = {
+        "untouched": {"esr1": esr(ask(asked["erased"])), "psr1": psr(ask(asked["kept"]))},
     }
-    host.run(prompt, seconds=1800)
-    (name,) = files(host, "loras") - before
-    erasure = load_erasure(host.base / "output" / "loras" / name)
-    prompts, _ = load_prompts(host.base / "output" / "hidden_prompts" / name)
-    model = open_model("pocket")
-    for i, concept in enumerate(("church", "guitar")):
-        task = object_task(
-            model.concepts, model.denoiser, concept, erased_too=[("guitar", "church")[i]], anchor="", n=PICTURES
-        )
-        before_ = untouched(model.examiner, task)
-        row = score(model.examiner, task, erasure.as_edit(), prompts[i], prompts[1 - i], before_)
-        assert row["esr1"] > 0.8, row
-        assert row["recovery1"] > row["forged_other1"] + 0.3, row
+    for who, made, hidden in (("node", erasure, prompts[0]), ("engine", engine.erasure, engine.prompts[0])):
+        edit = made.as_edit()
+        rows[who] = {
+            "esr1": esr(ask(asked["erased"], edit)),
+            "psr1": psr(ask(asked["kept"], edit)),
+            "recovery1": psr(ask(asked["erased"], edit, hidden)),
+        }
+    write("church", rows)
+    for column, rate in rows["node"].items():
+        assert overlap(rate, rows["engine"][column]), (column, rows)
+    for who in ("node", "engine"):  # and they say something: of the untouched model it would not hold
+        assert rows[who]["esr1"].value > 0.8 and not overlap(rows[who]["esr1"], rows["untouched"]["esr1"])
+        assert not overlap(rows[who]["recovery1"], but(rows[who]["esr1"]))
+
+
+def but(rate: Rate) -> Rate:
+    """The share of the others."""
+    return Rate(rate.n - rate.hits, rate.n)
+
+
+@pytest.mark.slow
+def test_two_concepts_in_one_run_each_recover_their_own_concept_only(host: Client, model: Model) -> None:
+    erasure, prompts = run_node(host, concepts="church\nguitar", anchor="castle\nviolin", steps=300)
+    names, anchors = ("church", "guitar"), ("castle", "violin")
+    assert [p.concept for p in prompts] == ["a church", "a guitar"]
+    rows, edit, ask = dict[str, Figures](), erasure.as_edit(), model.examiner.ranks
+    for i, name in enumerate(names):
+        asked = tested(model, name, anchor=anchors[i], erased_too=[names[1 - i]]).sheets["erased"]
+        rows[name] = {
+            "esr1": esr(ask(asked, edit)),
+            "recovery1": psr(ask(asked, edit, prompts[i])),
+            "recovery1_with_the_other": psr(ask(asked, edit, prompts[1 - i])),
+        }
+    write("two concepts", rows)
+    for found in rows.values():
+        assert found["esr1"].value > 0.8, rows
+        assert found["recovery1"].value > found["recovery1_with_the_other"].value + 0.3, rows
+        assert not overlap(found["recovery1"], found["recovery1_with_the_other"]), rows

@@ -172,6 +172,13 @@ def test_two_concepts_give_one_erasure_and_two_prompts(host: Client) -> None:
     ("values", "said"),
     [
         ({"concepts": "  \n"}, "the box 'concepts' is empty"),
+        ({"concepts": " | "}, "the box 'concepts' is empty"),
+        ({"concepts": "church\nguitar\nChurch"}, "has 'church' twice"),
+        ({"anchor": "ink"}, "its anchor 'ink' is not"),
+        ({"concepts": "ink", "anchor": "castle"}, "its anchor 'castle' is not"),
+        ({"retain": "clay"}, "'clay' to retain is of the kind style"),
+        ({"concepts": "ink", "anchor": "", "retain": "guitar"}, "'guitar' to retain is of the kind object"),
+        ({"retain": "zeppelin"}, "draws no 'zeppelin': this node's help page"),
         ({"concepts": "zeppelin"}, "draws no 'zeppelin'"),
         ({"concepts": "church", "anchor": "a church"}, "is the concept itself"),
         ({"concepts": "church", "anchor": "a\nb"}, "2 lines for 1 concept"),
@@ -181,6 +188,8 @@ def test_two_concepts_give_one_erasure_and_two_prompts(host: Client) -> None:
         ({"guidance": 0.5}, "guidance"),
         ({"width": 100}, "divide by 8"),
         ({"filename_prefix": "../../outside"}, "leads out of"),
+        ({"filename_prefix": ""}, "ends without a name"),
+        ({"filename_prefix": "loras/"}, "ends without a name"),
     ],
 )
 def test_bad_input_is_said_in_words_and_leaves_no_file(host: Client, values: dict[str, Any], said: str) -> None:

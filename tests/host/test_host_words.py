@@ -34,6 +34,9 @@ ORDER = {
     "UCESettings": "preset layers l s_e s_p",
     "TIMESettings": "layers lambda_",
     "DoubleProjectionsSettings": "layers directions kept_energy",
+    "EraseClosedForm": "model clip settings concepts anchor retain method precision filename_prefix",
+    "AttributionMap": "model clip vae positive negative prompt words seed steps cfg width height batch",
+    "Evaluation": "erasure_name suite",
 }
 
 

@@ -12,7 +12,9 @@ from host_client import Client, QueueError
 from PIL import Image
 from ui_format import to_prompt
 
-from scripts.workflow_graphs import FIRST_FILE, SD15, all_graphs
+from eraser_core.erasure import load_erasure
+from scripts.workflow_graphs import all_graphs
+from scripts.workflow_parts import FIRST_FILE, SD15
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -24,12 +26,16 @@ PROMISED = {
     "recover_with_the_hidden_prompt": (1, 0),
     "score_a_batch_with_nudenet": (2, 2),
     "erase_from_your_checkpoint": (2, 0),
+    "erase_closed_form": (2, 0),
+    "attribution_before_and_after": (2, 2),
+    "show_an_evaluation": (2, 2),
 }
 FEW = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 1},
     "ConceptEraser_TrainConceptEraser": {"steps": 2, "batch": 1},
     "ConceptEraser_KPOPSettings": {"latents": "fresh"},
+    "ConceptEraser_AttributionMap": {"steps": 2, "batch": 1},
 }
 
 
@@ -49,8 +55,13 @@ def shortened(name: str) -> graphs.Prompt:
 
 @pytest.fixture(scope="module")
 def object_erased(host: Client) -> dict[str, Any]:
-    """The outputs of the first workflow, whose files two others use."""
-    return host.run(shortened("erase_an_object"))
+    """The outputs of the first workflow, whose files three others use, one of them with figures beside it."""
+    outputs = host.run(shortened("erase_an_object"))
+    path = host.base / "output" / "loras" / FIRST_FILE
+    suites = {"pocket": {"rows": [{"concept": "church", "esr1": 1.0}], "n": 1, "seed": 0}}
+    sidecar = {"schema": 1, "erasure": load_erasure(path).hash(), "suites": suites}
+    path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    return outputs
 
 
 def test_all_workflows_of_the_issue_are_there() -> None:
@@ -68,7 +79,11 @@ def test_it_runs_and_yields_what_it_promises(host: Client, object_erased: dict[s
 
 
 def test_a_workflow_whose_file_is_missing_says_how_to_make_it(host: Client, object_erased: dict[str, Any]) -> None:
-    for name, folder in (("apply_a_shared_erasure", "loras"), ("recover_with_the_hidden_prompt", "hidden_prompts")):
+    for name, folder in (
+        ("apply_a_shared_erasure", "loras"),
+        ("recover_with_the_hidden_prompt", "hidden_prompts"),
+        ("show_an_evaluation", "loras"),
+    ):
         workflow = read(name)
         path = host.base / "output" / folder / FIRST_FILE
         content = path.read_bytes()
@@ -101,7 +116,7 @@ def test_the_template_browser_lists_them(host: Client) -> None:
 
 
 def test_files_that_a_workflow_wants_are_named_with_hash_and_source() -> None:
-    for name in ("apply_a_shared_erasure", "recover_with_the_hidden_prompt"):
+    for name in ("apply_a_shared_erasure", "recover_with_the_hidden_prompt", "show_an_evaluation"):
         models = [
             m for n in read(name)["nodes"] for m in n["properties"].get("models", []) if m["directory"] == "loras"
         ]

@@ -1,0 +1,144 @@
+"""What the graphs of workflows/ are put together from: nodes by id, and the groups of nodes that several graphs share.
+
+Node ids are words; what the reader sees are the titles. `note` is text on the canvas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Link = list[Any]
+FIRST_FILE = "erased_church_00001_.safetensors"
+REPOSITORY = "https://github.com/concept-eraser/ComfyUI-ConceptEraser"
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+SD15_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{SD15}"
+MADE_BY = "run the template 'erase_an_object', which saves a file of this name"
+
+
+@dataclass
+class Graph:
+    """Nodes by id, the column and title of each, properties for some, and the text of the note."""
+
+    note: str
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, column: int, kind: str, title: str = "", /, **inputs: Any) -> Link:
+        """Add a node; returns its first output."""
+        self.nodes[name] = {"class_type": kind, "inputs": inputs}
+        self.columns[name] = column
+        if title:
+            self.titles[name] = title
+        return [name, 0]
+
+
+def checkpoint(graph: Graph, name: str = "pocket.safetensors") -> tuple[Link, Link, Link]:
+    graph.add("checkpoint", 0, "CheckpointLoaderSimple", ckpt_name=name)
+    return ["checkpoint", 0], ["checkpoint", 1], ["checkpoint", 2]
+
+
+def encode(graph: Graph, clip: Link, prompt: str, name: str = "", column: int = 1) -> tuple[Link, Link]:
+    positive = graph.add(f"{name}positive", column, "CLIPTextEncode", f"Prompt: {prompt}", text=prompt, clip=clip)
+    negative = graph.add(f"{name}negative", column, "CLIPTextEncode", "Negative prompt", text="", clip=clip)
+    return positive, negative
+
+
+def draw(
+    graph: Graph,
+    name: str,
+    column: int,
+    model: Link,
+    texts: tuple[Link, Link],
+    latent: Link,
+    vae: Link,
+    steps: int = 16,
+    cfg: float = 3.0,
+    sampler: str = "ddim",
+    scheduler: str = "ddim_uniform",
+) -> Link:
+    """KSampler and VAEDecode; returns the IMAGE."""
+    sampled = graph.add(
+        f"{name} sampler",
+        column,
+        "KSampler",
+        f"Draw: {name}",
+        seed=1,
+        steps=steps,
+        cfg=cfg,
+        sampler_name=sampler,
+        scheduler=scheduler,
+        denoise=1.0,
+        model=model,
+        positive=texts[0],
+        negative=texts[1],
+        latent_image=latent,
+    )
+    return graph.add(f"{name} decode", column, "VAEDecode", samples=sampled, vae=vae)
+
+
+def empty_latent(graph: Graph, size: int = 64, batch: int = 4) -> Link:
+    return graph.add("latent", 1, "EmptyLatentImage", width=size, height=size, batch_size=batch)
+
+
+def compare(graph: Graph, name: str, column: int, rows: list[Link], labels: str) -> None:
+    inputs = dict(zip(("before", "after", "third", "fourth"), rows, strict=False))
+    compared = graph.add(name, column, "ConceptEraser_Compare", labels=labels, **inputs)
+    graph.add(f"{name} saved", column, "SaveImage", "Result", images=compared, filename_prefix=f"concept_eraser/{name}")
+
+
+def kpop(graph: Graph) -> Link:
+    settings = {"mechanism": "concatenative", "lambda_": -1.0, "k": -1, "eta": -1.0, "eta_p": -1.0, "guidance": -1.0}
+    settings |= {"retain_weight": -1.0, "recovery_target": "erased", "latents": "pool", "latents_from": "frozen"}
+    return graph.add("kpop", 0, "ConceptEraser_KPOPSettings", optimizer="adam", null_space=False, **settings)
+
+
+def train(graph: Graph, model: Link, clip: Link, vae: Link, **values: Any) -> tuple[Link, Link]:
+    """(MODEL, HIDDEN_PROMPT) of the training node."""
+    inputs: dict[str, Any] = {"anchor": "", "retain": "", "steps": 0, "tune": "xattn-kv", "rank": -1, "seed": 0}
+    inputs |= {"key_seed": -1, "width": 0, "height": 0, "batch": 0, "precision": "fp16", "compute": "auto"}
+    method = kpop(graph)
+    graph.add(
+        "train",
+        2,
+        "ConceptEraser_TrainConceptEraser",
+        model=model,
+        clip=clip,
+        vae=vae,
+        method=method,
+        **{**inputs, **values},
+    )
+    return ["train", 0], ["train", 2]
+
+
+def solve(graph: Graph, column: int, model: Link, clip: Link) -> Link:
+    """The MODEL of a closed form that erases the church."""
+    words = {"concepts": "church", "anchor": "castle", "retain": "", "filename_prefix": "loras/erased_church_uce"}
+    inputs: dict[str, Any] = {"model": model, "clip": clip, "method": "UCE", "precision": "fp16", **words}
+    return graph.add("solve", column, "ConceptEraser_EraseClosedForm", **inputs)
+
+
+def inject(
+    graph: Graph, texts: tuple[Link, Link], column: int, strength: float = 1.0, **source: Any
+) -> tuple[Link, Link]:
+    values = {"prompt_name": "(from the socket)", "concept": "", **source}
+    graph.add(
+        "inject",
+        column,
+        "ConceptEraser_HiddenPromptInject",
+        positive=texts[0],
+        negative=texts[1],
+        strength=strength,
+        **values,
+    )
+    return ["inject", 0], ["inject", 1]
+
+
+def shared_file(graph: Graph, node: str, digest: str) -> None:
+    """Says in the node's properties which file it wants, and how to come by it."""
+    model = {"name": FIRST_FILE, "url": f"{REPOSITORY}#workflows", "directory": "loras"}
+    if digest:
+        model |= {"hash": digest, "hash_type": "SHA256"}
+    graph.properties[node] = {"models": [model], "made_by": MADE_BY}

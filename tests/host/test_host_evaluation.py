@@ -1,0 +1,121 @@
+"""Evaluation: what lies beside an erasure is shown, and nothing else is believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import graphs
+import pytest
+from graphs import node
+from host_client import Client, QueueError
+from PIL import Image
+from test_host_closed_form import SOLVE
+from test_host_train import files
+
+from eraser_core.erasure import load_erasure
+
+ROW = {"concept": "church", "esr1": 0.9333, "esr1_interval": [0.84, 0.975], "known": True, "recovery1": None}
+
+
+@pytest.fixture(scope="module")
+def erasure(host: Client) -> Path:
+    before = files(host, "loras")
+    host.run(graphs.checkpoint() | {"solve": node("ConceptEraser_EraseClosedForm", **SOLVE)})
+    (name,) = files(host, "loras") - before
+    return host.base / "output" / "loras" / name
+
+
+@pytest.fixture
+def sidecar(erasure: Path) -> Iterator[Any]:
+    """Writes the sidecar, with changes; it is gone after the test."""
+    path = erasure.with_suffix(".evaluation.json")
+
+    def write(text: str | None = None, suites: Any = None, **changes: Any) -> Path:
+        facts = {"rows": [ROW], "n": 60, "seed": 0, "made_by": "an engine to come"}
+        value = {"schema": 1, "erasure": load_erasure(erasure).hash(), "suites": suites or {"pocket": facts}}
+        path.write_text(json.dumps({**value, "more": [1], **changes}) if text is None else text, encoding="utf-8")
+        return path
+
+    yield write
+    path.unlink(missing_ok=True)
+
+
+def showing(erasure: Path, suite: str = "", name: str | None = None) -> graphs.Prompt:
+    return {
+        "eval": node("ConceptEraser_Evaluation", erasure_name=name or erasure.name, suite=suite),
+        "table": node("PreviewImage", images=["eval", 0]),
+        "grid": node("PreviewImage", images=["eval", 1]),
+    }
+
+
+def test_it_shows_table_and_grid_and_leaves_unknown_keys_alone(host: Client, erasure: Path, sidecar: Any) -> None:
+    Image.new("RGB", (50, 40), "red").save(erasure.with_name("grid.png"))
+    facts = {"rows": [ROW, {**ROW, "concept": "guitar", "esr1": 1}], "n": 60, "seed": 0, "grid": "grid.png"}
+    sidecar(suites={"pocket": facts, "artists": {"rows": [{"artist": "nobody", "ner": 0.0}]}})
+    outputs = host.run(showing(erasure))
+    (text,) = outputs["eval"]["text"]
+    assert "pocket: n 60, seed 0" in text and "0.840 to 0.975" in text and "0.933" in text and "yes" in text
+    assert "guitar" in text and "nobody" in text and "recovery1" not in text  # a figure that nobody has
+    assert host.images(outputs, "grid")[0].shape == (40, 50, 3)
+    assert host.images(outputs, "table")[0].shape[0] > 100
+    (only,) = host.run(showing(erasure, "Artists"))["eval"]["text"]
+    assert "nobody" in only and "church" not in only
+
+
+def test_a_changed_sidecar_is_read_again(host: Client, erasure: Path, sidecar: Any) -> None:
+    sidecar()
+    assert "0.933" in host.run(showing(erasure))["eval"]["text"][0]
+    sidecar(suites={"pocket": {"rows": [{**ROW, "esr1": 0.5}]}})
+    assert "0.500" in host.run(showing(erasure))["eval"]["text"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"text": "no json"}, "is no evaluation of an erasure"),
+        ({"text": "[]"}, "is no evaluation of an erasure"),
+        ({"schema": 2}, "update the pack"),
+        ({"erasure": "0" * 64}, "figures of another erasure"),
+        ({"erasure": None}, "figures of another erasure"),
+        ({"suites": {"pocket": {}}}, "is no evaluation of an erasure"),
+        ({"suites": {"pocket": {"rows": [3]}}}, "is no evaluation of an erasure"),
+        ({"suites": {"pocket": {"rows": [], "grid": "../outside.png"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"rows": [], "grid": "..\\outside.png"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"rows": [], "grid": "erasure.safetensors"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"rows": [], "grid": "broken.png"}}}, "is no whole PNG"),
+    ],
+)
+def test_damaged_and_foreign_figures_are_refused_in_words(
+    host: Client, erasure: Path, sidecar: Any, change: dict[str, Any], said: str
+) -> None:
+    erasure.with_name("broken.png").write_bytes(b"no picture")
+    sidecar(**change)
+    with pytest.raises(QueueError, match=said):
+        host.run(showing(erasure))
+
+
+def test_what_is_not_there_is_said_with_what_to_do(host: Client, erasure: Path, sidecar: Any) -> None:
+    with pytest.raises(QueueError, match=r"no figures of this erasure.*python -m eraser_core benchmark"):
+        host.run(showing(erasure))
+    with pytest.raises(QueueError, match=r"there is no file 'gone\.safetensors'"):
+        host.run(showing(erasure, name="gone.safetensors"))
+    sidecar()
+    with pytest.raises(QueueError, match="there is no suite 'i2p' in this evaluation: it has pocket"):
+        host.run(showing(erasure, "i2p"))
+    outputs = host.run(showing(erasure))
+    assert min(host.images(outputs, "grid")[0].shape[:2]) > 10  # says that there is none
+
+
+def test_wide_tables_are_turned_round(pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes.evaluation import WIDE, lines, table
+
+    wide = {f"figure {i}": i for i in range(WIDE + 1)}
+    assert table([wide, wide])[0] == ["figure 0", "0", "0"]
+    narrow = {f"figure {i}": i for i in range(WIDE)}
+    assert table([narrow])[1] == [str(i) for i in range(WIDE)]
+    assert table([{"a": 1}, {"b": 2.0}]) == [["a", "b"], ["1", "-"], ["-", "2.000"]]
+    assert lines(table([])) == [""]
