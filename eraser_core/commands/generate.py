@@ -11,14 +11,15 @@ from ..errors import RequestError
 from ..evaluation import grid
 from ..files import write_bytes
 from ..hidden_prompt import HiddenPrompt, load_prompts
-from ..models import Model, open_model
+from ..models import Model
+from .loading import opened
 
 log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write one PNG: a row a prompt."""
-    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args)
     edit = load_edit(model, args.erasure, args.strength)
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     rows = []
