@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def text_config(width: int, act: str, layers: int = 2) -> CLIPTextConfig:
     )
 
 
+@cache
 def build(family: str, seed: int = 0) -> dict[str, nn.Module]:
     """The parts of a model: `unet`, `text_encoder`, for SDXL `text_encoder_2`, `vae`."""
     torch.manual_seed(seed)

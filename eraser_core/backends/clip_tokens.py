@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -52,6 +53,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return {word: i for i, word in enumerate(words)}, merges
 
 
+@cache
 def shipped_tokens() -> ClipTokens:
     """The tokenizer of OpenAI's CLIP."""
     return _tokens(*vocabulary())

@@ -1,8 +1,8 @@
 """Gradient checkpointing of a UNet under an edit: what is computed again in the backward is what was computed.
 
 An edit is put in by `functional_call` for one forward, and is gone when the backward computes a block again: diffusers'
-own checkpointing would recompute with the frozen weights, without an error. Here the block and its edited weights are
-recomputed together, so the edited weights themselves need not be kept either.
+own checkpointing would recompute with the frozen weights. Here the block and its edited weights are recomputed
+together, so the edited weights themselves need not be kept either.
 """
 
 from __future__ import annotations
