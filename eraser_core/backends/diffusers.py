@@ -72,7 +72,7 @@ class DiffusersDenoiser:
         self.family, self.schedule, self.rows = family, schedule, Rows()
         self.tokens_per_chunk = text.tokens_per_chunk
         self._unet, self._text, self._autoencoder = unet.eval(), text, autoencoder
-        self._budget = budget or Budget()
+        self.budget = budget or Budget()
         unet.requires_grad_(False)
         self.device = next(unet.parameters()).device
         size = unet.config.sample_size
@@ -80,8 +80,9 @@ class DiffusersDenoiser:
         ldm = diffusers_to_ldm(unet.config)
         self._own_name = {f"diffusion_model.{name}": own for own, name in ldm.items()}
         self._parameters = dict(unet.named_parameters())
-        self._recomputed = Recomputed(unet) if self._budget.recompute else None
-        self.base_hash = base_hash or tensors_hash(self.weights("xattn-kv"), torch.float16)
+        self._recomputed = Recomputed(unet) if self.budget.recompute else None
+        kv = self.weights("xattn-kv")
+        self.base_hash = tensors_hash(kv, torch.float16) if base_hash is None else base_hash
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -113,12 +114,12 @@ class DiffusersDenoiser:
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
         """The network's native output, float32. Without gradient, rows beyond the budget's are taken in turn."""
-        with_gradient, most = torch.is_grad_enabled(), self._budget.rows_at_once
+        with_gradient, most = torch.is_grad_enabled(), self.budget.rows_at_once
         if not with_gradient and most is not None and len(t) > most:
             parts = torch.arange(len(t), device=t.device).split(most)
             return torch.cat([self.predict(z_t[i], t[i], context[i], edit) for i in parts])
         self.rows.add(len(t))
-        if with_gradient or self._budget.release_text_early:
+        if with_gradient or self.budget.release_text_early:
             self._text.release()
         tokens, changed = context.tokens, {}
         gain = fp16_gain(z_t) if with_gradient and self._unet.dtype == torch.float16 else 1.0
@@ -154,12 +155,12 @@ class DiffusersDenoiser:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [b, 3, h, w] in [0, 1] of latents [b, c, h / 8, w / 8], on the CPU."""
-        if self._budget.release_text_early:
+        if self.budget.release_text_early:
             self._text.release()
         autoencoder = self._autoencoder if isinstance(self._autoencoder, torch.nn.Module) else self._autoencoder()
-        if not self._budget.release_text_early:
+        if not self.budget.release_text_early:
             self._autoencoder = autoencoder
-        parts = latents.split(self._budget.rows_at_once or PICTURES_AT_ONCE)
+        parts = latents.split(self.budget.rows_at_once or PICTURES_AT_ONCE)
         scale = float(autoencoder.config.scaling_factor)
         images = [autoencoder.decode(part.to(autoencoder.dtype) / scale).sample.float().cpu() for part in parts]
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1)

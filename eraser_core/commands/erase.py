@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import erase as engine
+from .. import estimate
 from ..errors import RequestError
 from ..evaluation import grid
 from ..evaluation.pocket import Task, object_task, style_task, summary, untouched
@@ -110,6 +111,9 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request) 
     checkpoint = out / folder.CHECKPOINT
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
+    if model.concepts is None:
+        plan = estimate.plan(model.denoiser, settings, chosen.learner)
+        log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
     with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
 
         def report(step: Step) -> None:
