@@ -29,7 +29,19 @@ from eraser_core.request import Request
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
 COUNTS = (1, 2, 5, 10)
-COLUMNS = ("method", "way", "concepts", "esr1", "interference", "psr1", "psr1_before", "recovery1", "seconds", "n", "seed")
+COLUMNS = (
+    "method",
+    "way",
+    "concepts",
+    "esr1",
+    "interference",
+    "psr1",
+    "psr1_before",
+    "recovery1",
+    "seconds",
+    "n",
+    "seed",
+)
 
 
 def tasks_of(model: Model, names: Sequence[str], n: int, seed: int) -> list[Task]:

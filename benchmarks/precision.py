@@ -40,7 +40,20 @@ DELTAS = (1e-3, 1e-4, 1e-5)
 RANKS = (4, 8, 16, 32, 64)
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHEETS = ("erased", "kept", "retained")
-COLUMNS = ("concept", "group", "delta", "precision", "rank", "kb", "cosine", "along", "error", "esr1", "psr1", "recovery1")
+COLUMNS = (
+    "concept",
+    "group",
+    "delta",
+    "precision",
+    "rank",
+    "kb",
+    "cosine",
+    "along",
+    "error",
+    "esr1",
+    "psr1",
+    "recovery1",
+)
 COLUMNS += ("esr_difference", "esr_low", "esr_high", "psr_difference", "psr_low", "psr_high", "n")
 
 

@@ -25,7 +25,18 @@ from eraser_core.erase import erase
 from eraser_core.methods import METHODS, Method
 from eraser_core.request import Request, Target
 
-COLUMNS = ("model", "side", "device", "method", "latents", "memory", "seconds", "pool_seconds", "rows_grad", "rows_nograd")
+COLUMNS = (
+    "model",
+    "side",
+    "device",
+    "method",
+    "latents",
+    "memory",
+    "seconds",
+    "pool_seconds",
+    "rows_grad",
+    "rows_nograd",
+)
 REQUEST = Request((Target("church", "castle"),))
 
 

@@ -49,12 +49,16 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_loading(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("reading a checkpoint", "What the file does not say; see docs/real_checkpoints.md.")
+    group = parser.add_argument_group(
+        "reading a checkpoint", "What the file does not say; see docs/real_checkpoints.md."
+    )
     group.add_argument("--prediction", choices=("epsilon", "v"), help="what the network predicts (default: the file's)")
     group.add_argument(
         "--zero-snr", action=argparse.BooleanOptionalAction, help="zero terminal SNR (default: as the file says)"
     )
-    group.add_argument("--compute", choices=("auto", *DTYPES), default="auto", help="precision of the weights in memory")
+    group.add_argument(
+        "--compute", choices=("auto", *DTYPES), default="auto", help="precision of the weights in memory"
+    )
     group.add_argument("--memory", choices=("normal", "low"), default="normal", help="low: less memory, more time")
     group.add_argument("--size", type=int, help="side of the pictures in pixels (default: the model's)")
     group.add_argument("--tokenizer", type=Path, metavar="DIR", help="a CLIP tokenizer in place of the one shipped")
@@ -114,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--prompt-strength", type=float, default=1.0, help="strength of the hidden prompt (default: 1)"
     )
+    generate.add_argument("--pooled-from", metavar="PROMPT", help="SDXL: the pooled embedding of another prompt")
     generate.add_argument("--out", type=Path, default=Path("out/generated.png"), help="the PNG to write")
     score = commands.add_parser("score", help="score an erasure on the pocket model: ESR, PSR, recovery")
     _add_model(score)

@@ -116,7 +116,9 @@ def check(found: Need, device: torch.device) -> str:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         if found.peak - found.weights > free:
-            raise RequestError(f"{said}; {free / GB:.2f} GB are free: use --memory low, a smaller --size, or --tune text")
+            raise RequestError(
+                f"{said}; {free / GB:.2f} GB are free: use --memory low, a smaller --size, or --tune text"
+            )
     return said
 
 

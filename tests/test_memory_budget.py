@@ -24,7 +24,9 @@ class FixedText:
     tokens_per_chunk = 77
 
     def encode(self, prompts):
-        return Context(torch.stack([torch.randn(77, 64, generator=torch.Generator().manual_seed(len(p))) for p in prompts]))
+        return Context(
+            torch.stack([torch.randn(77, 64, generator=torch.Generator().manual_seed(len(p))) for p in prompts])
+        )
 
     def token_count(self, prompt):
         return 2

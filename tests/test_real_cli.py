@@ -102,6 +102,32 @@ def test_pictures_are_drawn_from_a_checkpoint_and_its_erasure(model: Path, erase
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "erased.png").read_bytes()
 
 
+def test_the_pooled_embedding_is_a_door_of_its_own(family: str, model: Path, tmp_path: Path) -> None:
+    words = [
+        "generate",
+        "--model",
+        str(model),
+        "--size",
+        "64",
+        "--prompt",
+        "a dog",
+        "--n",
+        "1",
+        "--steps",
+        "2",
+        "--out",
+    ]
+    swapped = main([*words, str(tmp_path / "swapped.png"), "--pooled-from", "a church"])
+    if family != "sdxl":
+        assert swapped == 2 and not (tmp_path / "swapped.png").exists()
+        return
+    assert main([*words, str(tmp_path / "own.png"), "--pooled-from", "a dog"]) == main(
+        [*words, str(tmp_path / "p.png")]
+    )
+    own, plain, other = ((tmp_path / f"{n}.png").read_bytes() for n in ("own", "p", "swapped"))
+    assert own == plain != other
+
+
 def plain_model(tmp_path: Path, name: str = "model.safetensors", **values) -> Path:
     return write_checkpoint(tmp_path / name, "sd1", **values)
 
@@ -307,5 +333,3 @@ def test_an_erasure_of_another_model_of_the_family_warns(tmp_path: Path, caplog:
     right.save(file)
     assert main([*words[:2], str(model), *words[3:], "--out", str(tmp_path / "o2.safetensors")]) == 0
     assert "another model" not in caplog.text
-
-

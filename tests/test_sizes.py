@@ -37,7 +37,7 @@ class FixedText:
 def sd15() -> DiffusersDenoiser:
     """Only K and V have numbers; nothing is predicted here."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**CONFIGS["sd15"])
+        unet = UNet2DConditionModel(**CONFIGS["sd15"], sample_size=64)
     generator = torch.Generator().manual_seed(0)
     for name, module in unet.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):

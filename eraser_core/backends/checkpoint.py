@@ -49,9 +49,7 @@ def open_checkpoint(path: Path, loading: Loading) -> StoredModel:
     )
 
 
-def _text(
-    files: TensorFiles, family: str, device: str, dtype: torch.dtype | None, pixels: tuple[int, int]
-) -> Encoder:
+def _text(files: TensorFiles, family: str, device: str, dtype: torch.dtype | None, pixels: tuple[int, int]) -> Encoder:
     try:
         if family == "sdxl":
             second = open_clip_in_checkpoint(files, SDXL_TEXT_2, device, dtype, last_but_one=False)

@@ -136,9 +136,7 @@ class DiffusersDenoiser:
             return edit.weight(key, weight)
         return _scaled(edit.weight(key, weight.float()), 1 / gain).to(weight.dtype)
 
-    def _forward(
-        self, z_t: Tensor, t: Tensor, context: Context, changed: Mapping[str, Callable[[], Tensor]]
-    ) -> Tensor:
+    def _forward(self, z_t: Tensor, t: Tensor, context: Context, changed: Mapping[str, Callable[[], Tensor]]) -> Tensor:
         dtype, recomputed = self._unet.dtype, self._recomputed
         added = None
         if context.pooled is not None:

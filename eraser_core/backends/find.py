@@ -33,7 +33,7 @@ def find_model(name: str, loading: Loading, allow_download: bool = False) -> Sto
 
 def _fetched(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [f"{folder}/{wanted}" for folder in _FOLDERS for wanted in _WANTED]
     try:

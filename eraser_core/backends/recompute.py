@@ -18,7 +18,6 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 
-
 class Recomputed:
     """Makes diffusers recompute a UNet's transformer blocks and residual blocks in the backward.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+from ..denoiser import Context
 from ..erasure import FrozenEdit, check_fits, load_erasure, stack
 from ..errors import RequestError
 from ..evaluation import grid
@@ -24,11 +26,25 @@ def run(args: argparse.Namespace) -> int:
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     rows = []
     for prompt in args.prompt:
-        images = model.examiner.images([prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength)
+        if args.pooled_from is None:
+            images = model.examiner.images([prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength)
+        else:
+            context = pooled_from(model.denoiser.encode([prompt]), model.denoiser.encode([args.pooled_from]))
+            negative = model.denoiser.encode([""])
+            if hidden is not None:
+                context, negative = (hidden.extend(c, args.prompt_strength) for c in (context, negative))
+            images = model.examiner.draw(context.expand(args.n), negative, range(args.n), edit)
         rows.append((prompt, images))
     write_bytes(args.out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1)))
     log.info("written: %s", args.out)
     return 0
+
+
+def pooled_from(context: Context, other: Context) -> Context:
+    """The tokens of one prompt with the pooled embedding of another; RequestError where a model has none."""
+    if other.pooled is None:
+        raise RequestError("this model has no pooled text embedding: --pooled-from is for SDXL")
+    return replace(context, pooled=other.pooled)
 
 
 def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | None:

@@ -49,7 +49,11 @@ def write(family: str, path: Path) -> None:
             for name, p in list(owner.named_parameters(recurse=False)):
                 fan_in = p[0].numel() if p.dim() > 1 else 0
                 values = torch.empty(p.shape).uniform_(-1, 1, generator=generator)
-                values = values * (fan_in**-0.5) if fan_in else 0.05 * values + ("norm" in type(owner).__name__.lower() and name == "weight")
+                values = (
+                    values * (fan_in**-0.5)
+                    if fan_in
+                    else 0.05 * values + ("norm" in type(owner).__name__.lower() and name == "weight")
+                )
                 owner._parameters[name] = torch.nn.Parameter(values.half(), requires_grad=False)
         return module
 
