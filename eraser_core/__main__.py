@@ -27,6 +27,10 @@ examples
     python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors --prompt "a church"
     python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors \\
         --hidden-prompt out/church/hidden_prompt.safetensors --prompt "a church"
+  your own SD 1.x, SD 2.x or SDXL checkpoint: what it is, erase with little memory, write it erased:
+    python -m eraser_core info model.safetensors
+    python -m eraser_core erase --model model.safetensors --concept church --memory low --images 0 --out out/mine
+    python -m eraser_core merge --model model.safetensors --erasure out/mine/erasure.safetensors --out erased.safetensors
   score a file that someone shared; read what it says of itself:
     python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
     python -m eraser_core info out/church/erasure.safetensors
@@ -61,7 +65,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--memory", choices=("normal", "low"), default="normal", help="low: less memory, more time")
     group.add_argument("--size", type=int, help="side of the pictures in pixels (default: the model's)")
-    group.add_argument("--tokenizer", type=Path, metavar="DIR", help="a CLIP tokenizer in place of the one shipped")
+    group.add_argument("--tokenizer", metavar="DIR", help="a CLIP tokenizer in place of the one shipped")
     group.add_argument("--allow-download", action="store_true", help="fetch --model OWNER/NAME from the hub")
 
 

@@ -74,13 +74,13 @@ class StoredModel:
         named = {f"diffusion_model.{ldm[own]}": name for own, name in kv.items()}
         return tensors_hash({key: self.files.tensor(name) for key, name in named.items()}, torch.float16)
 
-    def dtype(self) -> torch.dtype:
-        """The precision in which most of the UNet is stored."""
+    def precisions(self) -> dict[torch.dtype, int]:
+        """How many of the UNet's numbers are stored in which precision, most first."""
         count: dict[torch.dtype, int] = {}
         for name in self.names.values():
             dtype = self.files.dtype(name)
             count[dtype] = count.get(dtype, 0) + torch.Size(self.files.shapes[name]).numel()
-        return max(count, key=lambda d: count[d])
+        return dict(sorted(count.items(), key=lambda item: -item[1]))
 
 
 def compute_dtype(stored: torch.dtype, loading: Loading) -> torch.dtype:
@@ -106,7 +106,7 @@ def latent_side(model: StoredModel, size: int | None) -> int:
 
 def read(model: StoredModel, loading: Loading) -> DiffusersDenoiser:
     """The model as a denoiser: its UNet in memory, the text encoders and the autoencoder when they are needed."""
-    side, dtype = latent_side(model, loading.size), compute_dtype(model.dtype(), loading)
+    side, dtype = latent_side(model, loading.size), compute_dtype(next(iter(model.precisions())), loading)
     schedule = model.said.schedule()
     config = {**model.unet, "sample_size": side}
     unet = filled(

@@ -68,18 +68,6 @@ class TensorFiles:
             )
         return DTYPES[self._types[name]]
 
-    def stored(self, prefix: str = "") -> dict[str, int]:
-        """How many numbers there are in each precision, by its name on disk."""
-        count: dict[str, int] = {}
-        for name, shape in self.shapes.items():
-            if name.startswith(prefix):
-                count[self._types[name]] = count.get(self._types[name], 0) + torch.Size(shape).numel()
-        return count
-
-    def close(self) -> None:
-        """Let go of the files (tensors read from them stay)."""
-        self._open.close()
-
 
 def check_is_safetensors(path: Path) -> None:
     """FileFormatError for a missing file and for a pickle, by its name or its first bytes: those are never opened."""

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from ..backends.architecture import UNET
 from ..backends.find import find_model
 from ..backends.stored_model import latent_side
@@ -45,12 +43,9 @@ def _model(args: argparse.Namespace, name: str) -> str:
     model = find_model(name, loading(args), args.allow_download)
     said, side = model.said, latent_side(model, args.size)
     said.schedule()  # refuses what cannot be
-    count = sum(torch.Size(model.files.shapes[name]).numel() for name in model.names.values())
-    precisions: dict[str, int] = {}
-    for tensor in model.names.values():
-        kind = str(model.files.dtype(tensor)).removeprefix("torch.")
-        precisions[kind] = precisions.get(kind, 0) + torch.Size(model.files.shapes[tensor]).numel()
-    shares = ", ".join(f"{kind} {n / count:.0%}" for kind, n in sorted(precisions.items(), key=lambda item: -item[1]))
+    stored = model.precisions()
+    count = sum(stored.values())
+    shares = ", ".join(f"{str(kind).removeprefix('torch.')} {n / count:.0%}" for kind, n in stored.items())
     lines = [
         f"{name}: a model of the family {model.family}",
         f"  prediction: {said.prediction} ({said.source})",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..backends.stored_model import Loading
+from ..denoiser import Prediction
 from ..models import Model, open_model
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
 
 
 def loading(args: argparse.Namespace) -> Loading:
@@ -14,10 +18,10 @@ def loading(args: argparse.Namespace) -> Loading:
         device=getattr(args, "device", "cpu"),
         compute=args.compute,
         memory=args.memory,
-        prediction={"v": "v_prediction", "epsilon": "epsilon", None: None}[args.prediction],
+        prediction=PREDICTIONS.get(args.prediction),
         zero_snr=args.zero_snr,
         size=args.size,
-        tokenizer=args.tokenizer,
+        tokenizer=Path(args.tokenizer) if args.tokenizer else None,
     )
 
 
