@@ -25,6 +25,7 @@ from eraser_core.backends.architecture import (
     recognise,
 )
 from eraser_core.backends.checkpoint import open_checkpoint
+from eraser_core.backends.clip_tokens import shipped_tokens
 from eraser_core.backends.ldm_keys import ldm_to_diffusers
 from eraser_core.backends.stored_model import Loading, read
 from eraser_core.denoiser import Context
@@ -65,6 +66,16 @@ def test_the_engines_names_are_the_hosts_key_by_key(comfy: ModuleType, family: s
             name = ldm if family == "sdxl" else diffusers
             kohya = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
             assert lora_keys[kohya] == "diffusion_model." + ldm, kohya
+
+
+def test_the_shipped_vocabulary_gives_the_hosts_tokens(comfy: ModuleType) -> None:
+    import comfy.sdxl_clip
+
+    host = comfy.sdxl_clip.SDXLTokenizer()
+    for text in ("a church", "a photo of van Gogh's caf\u00e9, 1999!", ""):
+        theirs = host.tokenize_with_weights(text)
+        for part, pad in (("l", shipped_tokens().end), ("g", 0)):
+            assert shipped_tokens().ids([text], pad)[0].tolist() == [token for token, _ in theirs[part][0]]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
