@@ -50,6 +50,9 @@ class RandomText:
     def token_count(self, prompt: str) -> int:
         return 1 + len(prompt.split())
 
+    def release(self) -> None:
+        pass
+
 
 def weights() -> dict[str, Tensor]:
     """SD1.5's K and V matrices, random."""
@@ -111,7 +114,7 @@ def sd15(latent: int, tiny: bool) -> DiffusersDenoiser:
         sample_size=latent, cross_attention_dim=D, attention_head_dim=8, block_out_channels=widths
     )
     vae = AutoencoderTiny(encoder_block_out_channels=[8] * 4, decoder_block_out_channels=[8] * 4)
-    return DiffusersDenoiser("sd1", unet, RandomText(), vae, NoiseSchedule.scaled_linear(), 1.0)
+    return DiffusersDenoiser("sd1", unet, RandomText(), vae, NoiseSchedule.scaled_linear())
 
 
 def gradient(rows: common.Rows, latent: int, iterations: int, tiny: bool) -> None:

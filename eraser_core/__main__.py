@@ -1,4 +1,4 @@
-"""`python -m eraser_core erase|generate|score|info`: the command-line face."""
+"""`python -m eraser_core erase|generate|score|info|merge`: the command-line face."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ examples
     python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors --prompt "a church"
     python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors \\
         --hidden-prompt out/church/hidden_prompt.safetensors --prompt "a church"
+  your own SD 1.x, SD 2.x or SDXL checkpoint: what it is, erase with little memory, write it erased:
+    python -m eraser_core info model.safetensors
+    python -m eraser_core erase --model model.safetensors --concept church --memory low --images 0 --out out/mine
+    python -m eraser_core merge --model model.safetensors --erasure out/mine/erasure.safetensors --out erased.safetensors
   score a file that someone shared; read what it says of itself:
     python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
     python -m eraser_core info out/church/erasure.safetensors
@@ -36,12 +40,33 @@ can train a prompt of their own, and whoever leaves the erasure file out has the
 """
 
 
+MODEL_HELP = "`pocket`, a .safetensors checkpoint (SD 1.x, SD 2.x, SDXL), or a model folder in diffusers' layout"
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="pocket", help="`pocket`, or a model folder in diffusers' layout")
+    parser.add_argument("--model", default="pocket", help=MODEL_HELP)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    _add_loading(parser)
     parser.add_argument("--guidance-scale", type=float, help="guidance scale of the pictures (default: the model's)")
     parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
     parser.add_argument("--suite-seed", type=int, default=0, help="seed of the pictures' noise (default: 0)")
+
+
+def _add_loading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "reading a checkpoint", "What the file does not say; see docs/real_checkpoints.md."
+    )
+    group.add_argument("--prediction", choices=("epsilon", "v"), help="what the network predicts (default: the file's)")
+    group.add_argument(
+        "--zero-snr", action=argparse.BooleanOptionalAction, help="zero terminal SNR (default: as the file says)"
+    )
+    group.add_argument(
+        "--compute", choices=("auto", *DTYPES), default="auto", help="precision of the weights in memory"
+    )
+    group.add_argument("--memory", choices=("normal", "low"), default="normal", help="low: less memory, more time")
+    group.add_argument("--size", type=int, help="side of the pictures in pixels (default: the model's)")
+    group.add_argument("--tokenizer", metavar="DIR", help="a CLIP tokenizer in place of the one shipped")
+    group.add_argument("--allow-download", action="store_true", help="fetch --model OWNER/NAME from the hub")
 
 
 def _add_erase(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="positive",
         help="which half of the guidance gets the hidden prompt; both is the authors' way (default: positive)",
     )
+    generate.add_argument("--pooled-from", metavar="PROMPT", help="SDXL: the pooled embedding of another prompt")
     generate.add_argument("--out", type=Path, default=Path("out/generated.png"), help="the PNG to write")
     score = commands.add_parser("score", help="score an erasure on the pocket model: ESR, PSR, recovery")
     _add_model(score)
@@ -110,9 +136,16 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--hidden-prompt", type=Path, help="its hidden prompt file, to score recovery")
     score.add_argument("--images", type=int, default=60, help="pictures a column (default: 60)")
     score.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
-    info = commands.add_parser("info", help="what a file says of itself, or what a model knows")
-    info.add_argument("files", nargs="*", type=Path, help="erasure or hidden prompt files")
-    info.add_argument("--model", help="`pocket`: list the words it knows")
+    info = commands.add_parser("info", help="what a file or a model is, and what the pocket model knows")
+    info.add_argument("files", nargs="*", type=Path, help="models, erasures, hidden prompts")
+    info.add_argument("--model", help="`pocket`: list the words it knows; else as a file")
+    _add_loading(info)
+    merge = commands.add_parser("merge", help="write a checkpoint with erasures worked into its weights")
+    merge.add_argument("--model", required=True, help="a .safetensors checkpoint")
+    merge.add_argument("--erasure", type=Path, action="append", required=True, help="an erasure file; several stack")
+    merge.add_argument("--strength", type=float, default=1.0, help="strength of the erasures (default: 1)")
+    merge.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
+    merge.add_argument("--force", action="store_true", help="replace the file that is there")
     return parser
 
 
@@ -120,10 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 is success, 2 an error that the user can mend, 130 an interrupted run."""
     args = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from .commands import erase, generate, info, score
+    from .commands import erase, generate, info, merge, score
 
     try:
-        run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run}
+        run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run, "merge": merge.run}
         return run[args.command](args)
     except EraserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,16 +20,18 @@ from torch import Tensor
 from .errors import FileFormatError, OutputError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: whoever looks sees the old one or the new one, never a part.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes `path`'s place when all went well: whoever looks sees the old one or the new one whole.
 
-    Raises OutputError when the folder cannot be written to or the disk is full; the old file stays.
+    Raises OutputError when the folder cannot be written to or the disk is full; then, and when the writing raises, the
+    old file stays.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -39,6 +42,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         if part.is_file():
             part.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -68,14 +77,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and values in the order of the names: equal for equal tensors.
+def tensors_hash(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+    """SHA-256 over names, dtypes, shapes and values (as `dtype`) in the order of the names: equal for equal tensors.
 
     The bytes of a file would not do: safetensors writes its metadata in random order.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().to("cpu", dtype).contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

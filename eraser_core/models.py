@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from .backends.diffusers import DiffusersDenoiser, load_folder
+from .backends.diffusers import DiffusersDenoiser
+from .backends.find import find_model
 from .backends.pocket import load_pocket_denoiser
-from .errors import ModelError
+from .backends.stored_model import Loading, read
 from .evaluation.examiner import Examiner
 from .pocket import Concepts, load_concepts, load_judge
 
 POCKET = "pocket"
+GUIDANCE, STEPS = 7.5, 25
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,15 @@ class Model:
 
 
 def open_model(
-    name: str, device: str = "cpu", guidance: float | None = None, steps: int | None = None, suite_seed: int = 0
+    name: str,
+    device: str = "cpu",
+    guidance: float | None = None,
+    steps: int | None = None,
+    suite_seed: int = 0,
+    loading: Loading | None = None,
+    allow_download: bool = False,
 ) -> Model:
-    """`pocket`, or the folder of an SD1.x or SD2.x model in diffusers' layout. ModelError says what is wrong."""
+    """`pocket`, a single-file checkpoint, or a model folder in diffusers' layout. ModelError says what is wrong."""
     if name == POCKET:
         pocket = load_pocket_denoiser(device=device)
         examiner = Examiner(
@@ -38,13 +45,9 @@ def open_model(
             suite_seed=suite_seed,
         )
         return Model(pocket, examiner, load_concepts())
-    path = Path(name)
-    if not path.is_dir():
-        raise ModelError(
-            f"there is no model {name!r}: give `pocket`, or the path of a model folder in diffusers' layout"
-        )
-    denoiser = load_folder(path, device)
+    loading = loading or Loading(device=device)
+    denoiser = read(find_model(name, loading, allow_download), loading)
     examiner = Examiner(
-        denoiser, denoiser.decode, None, guidance=guidance or 7.5, steps=steps or 25, suite_seed=suite_seed
+        denoiser, denoiser.decode, None, guidance=guidance or GUIDANCE, steps=steps or STEPS, suite_seed=suite_seed
     )
     return Model(denoiser, examiner, None)

@@ -75,6 +75,7 @@ class Learner:
     """
 
     settings: TrainingSettings
+    graphs = 1  # forwards of a step whose graphs are alive at once: what its memory depends on
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
         self.denoiser, self.request, self.key_seed = denoiser, request, key_seed

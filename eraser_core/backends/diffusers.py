@@ -1,21 +1,24 @@
-"""A diffusers UNet as a `Denoiser`, and model folders in diffusers' layout."""
+"""A diffusers UNet as a `Denoiser`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 from torch.func import functional_call
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune, tuned
-from ..errors import ModelError
 from ..files import tensors_hash
 from .ldm_keys import diffusers_to_ldm
+from .recompute import Recomputed
+
+PICTURES_AT_ONCE = 16
 
 
 class TextEncoder(Protocol):
@@ -27,32 +30,59 @@ class TextEncoder(Protocol):
 
     def token_count(self, prompt: str) -> int: ...
 
+    def release(self) -> None:
+        """Let go of memory that the next `encode` can take again."""
+
+
+Autoencoder = AutoencoderKL | AutoencoderTiny
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How memory is traded for time.
+
+    `rows_at_once` bounds the rows of a forward without gradient (and the pictures of a decoding); `recompute` computes
+    activations again in the backward; the text encoder is let go of before the first forward with gradient, or with
+    `release_text_early` before any forward.
+    """
+
+    rows_at_once: int | None = None
+    recompute: bool = False
+    release_text_early: bool = False
+
 
 class DiffusersDenoiser:
-    """One frozen UNet: the teacher as it is, the student under an edit, which `functional_call` puts in for one forward."""
+    """One frozen UNet: the teacher as it is, the student under an edit, which `functional_call` puts in for one forward.
+
+    `autoencoder` may be a function that reads it: it is called at the first picture. `base_hash` is given where the
+    UNet's numbers are no longer those of its file.
+    """
 
     def __init__(
         self,
         family: str,
         unet: UNet2DConditionModel,
         text: TextEncoder,
-        autoencoder: AutoencoderKL | AutoencoderTiny,
+        autoencoder: Autoencoder | Callable[[], Autoencoder],
         schedule: NoiseSchedule,
-        scaling: float,
+        *,
+        base_hash: str | None = None,
+        budget: Budget | None = None,
     ):
         self.family, self.schedule, self.rows = family, schedule, Rows()
         self.tokens_per_chunk = text.tokens_per_chunk
-        self._unet, self._text, self._autoencoder, self._scaling = unet.eval(), text, autoencoder, scaling
+        self._unet, self._text, self._autoencoder = unet.eval(), text, autoencoder
+        self.budget = budget or Budget()
         unet.requires_grad_(False)
-        autoencoder.requires_grad_(False)
         self.device = next(unet.parameters()).device
         size = unet.config.sample_size
         self.latent_shape = (int(unet.config.in_channels), int(size), int(size))
         ldm = diffusers_to_ldm(unet.config)
         self._own_name = {f"diffusion_model.{name}": own for own, name in ldm.items()}
         self._parameters = dict(unet.named_parameters())
+        self._recomputed = Recomputed(unet) if self.budget.recompute else None
         kv = self.weights("xattn-kv")
-        self.base_hash = tensors_hash({key: weight.half() for key, weight in kv.items()})
+        self.base_hash = tensors_hash(kv, torch.float16) if base_hash is None else base_hash
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -83,63 +113,78 @@ class DiffusersDenoiser:
         return names
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
+        """The network's native output, float32. Without gradient, rows beyond the budget's are taken in turn."""
+        with_gradient, most = torch.is_grad_enabled(), self.budget.rows_at_once
+        if not with_gradient and most is not None and len(t) > most:
+            parts = torch.arange(len(t), device=t.device).split(most)
+            return torch.cat([self.predict(z_t[i], t[i], context[i], edit) for i in parts])
         self.rows.add(len(t))
+        if with_gradient or self.budget.release_text_early:
+            self._text.release()
         tokens, changed = context.tokens, {}
+        gain = fp16_gain(z_t) if with_gradient and self._unet.dtype == torch.float16 else 1.0
         if edit is not None:
             tokens = edit.tokens(tokens)
-            changed = {self._own_name[k]: edit.weight(k, self._parameters[self._own_name[k]]) for k in edit.keys}
-        dtype = self._unet.dtype
+            changed = {self._own_name[k]: partial(self._edited, edit, k, gain) for k in edit.keys}
+        out = self._forward(z_t, t, context.with_tokens(_scaled(tokens, 1 / gain)), changed)
+        return _scaled(out.float(), gain)
+
+    def _edited(self, edit: Edit, key: str, gain: float) -> Tensor:
+        """W' in the UNet's precision, with its gradient unscaled before it reaches the edit."""
+        weight = self._parameters[self._own_name[key]]
+        if gain == 1:
+            return edit.weight(key, weight)
+        return _scaled(edit.weight(key, weight.float()), 1 / gain).to(weight.dtype)
+
+    def _forward(self, z_t: Tensor, t: Tensor, context: Context, changed: Mapping[str, Callable[[], Tensor]]) -> Tensor:
+        dtype, recomputed = self._unet.dtype, self._recomputed
         added = None
         if context.pooled is not None:
             added = {"text_embeds": context.pooled.to(dtype), "time_ids": context.size_ids}
-        arguments = {"encoder_hidden_states": tokens.to(dtype), "added_cond_kwargs": added, "return_dict": False}
-        return functional_call(self._unet, changed, (z_t.to(dtype), t), arguments)[0].float()
+        words: dict[str, Any] = {"encoder_hidden_states": context.tokens.to(dtype), "added_cond_kwargs": added}
+        words["return_dict"] = False
+        inner = changed if recomputed is not None and torch.is_grad_enabled() else {}
+        inner = {own: make for own, make in inner.items() if recomputed and own in recomputed.inside}
+        outer = {own: make() for own, make in changed.items() if own not in inner}
+        with recomputed.under(inner) if recomputed else nullcontext():
+            out: Tensor = functional_call(self._unet, outer, (z_t.to(dtype), t), words)[0]
+        return out
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [b, 3, h, w] in [0, 1] of latents [b, c, h / 8, w / 8], on the CPU."""
-        images = [
-            self._autoencoder.decode(part.to(self._autoencoder.dtype) / self._scaling).sample
-            for part in latents.split(16)
-        ]
-        return (torch.cat(images).float() / 2 + 0.5).clamp(0, 1).cpu()
+        if self.budget.release_text_early:
+            self._text.release()
+        autoencoder = self._autoencoder if isinstance(self._autoencoder, torch.nn.Module) else self._autoencoder()
+        if not self.budget.release_text_early:
+            self._autoencoder = autoencoder
+        parts = latents.split(self.budget.rows_at_once or PICTURES_AT_ONCE)
+        scale = float(autoencoder.config.scaling_factor)
+        images = [autoencoder.decode(part.to(autoencoder.dtype) / scale).sample.float().cpu() for part in parts]
+        return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
 
 
-class ClipText:
-    """One CLIP text encoder, as SD1.x and SD2.x use it: the last hidden state, padded to 77 tokens."""
+def fp16_gain(z_t: Tensor) -> float:
+    """How much larger gradients are made inside an fp16 network: n, the numbers of one latent.
 
-    tokens_per_chunk = 77
-
-    def __init__(self, tokenizer: CLIPTokenizer, model: CLIPTextModel):
-        self._tokenizer, self._model = tokenizer, model.eval()
-
-    def encode(self, prompts: Sequence[str]) -> Context:
-        ids = self._tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=self.tokens_per_chunk, return_tensors="pt"
-        ).input_ids
-        return Context(self._model(ids.to(self._model.device))[0])
-
-    def token_count(self, prompt: str) -> int:
-        return len(self._tokenizer(prompt, truncation=True, max_length=self.tokens_per_chunk).input_ids) - 1
+    A loss is a mean over them, so every gradient is n times smaller than one prediction's: 1e-5 and less, where fp16
+    has few digits or none.
+    """
+    return float(z_t[0].numel())
 
 
-def load_folder(path: Path, device: str = "cpu") -> DiffusersDenoiser:
-    """An SD1.x or SD2.x model in diffusers' folder layout, from the disk alone; ModelError says what is missing."""
-    parts = ("unet", "text_encoder", "tokenizer", "vae", "scheduler")
-    missing = [p for p in parts if not (path / p).is_dir()]
-    if missing:
-        raise ModelError(f"{path} is no diffusers model folder: it lacks {', '.join(missing)}")
-    try:
-        unet = UNet2DConditionModel.from_pretrained(path / "unet", local_files_only=True, use_safetensors=True)
-        text = CLIPTextModel.from_pretrained(path / "text_encoder", local_files_only=True, use_safetensors=True)
-        vae = AutoencoderKL.from_pretrained(path / "vae", local_files_only=True, use_safetensors=True)
-        tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-        scheduler = DDIMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load {path}: {error}".replace("\n", " ")) from error
-    schedule = NoiseSchedule(scheduler.alphas_cumprod.double(), scheduler.config.prediction_type)
-    family = "sd2" if unet.config.cross_attention_dim == 1024 else "sd1"
-    denoiser_text = ClipText(tokenizer, text.to(device))
-    return DiffusersDenoiser(
-        family, unet.to(device), denoiser_text, vae.to(device), schedule, float(vae.config.scaling_factor)
-    )
+class _Scaled(torch.autograd.Function):
+    """The identity, with its gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else _Scaled.apply(x, factor)

@@ -33,13 +33,16 @@ class PocketText:
     def token_count(self, prompt: str) -> int:
         return 1 + min(len(self._model.tokenizer.word_ids(prompt)), self.tokens_per_chunk - 2)
 
+    def release(self) -> None:
+        """It is too small to be let go of."""
+
 
 class PocketDenoiser(DiffusersDenoiser):
     """The pocket model behind the engine's seam, with the sampling settings its figures are for."""
 
     def __init__(self, model: PocketModel):
         schedule = NoiseSchedule(model.schedule.alphas_cumprod(), "epsilon")
-        super().__init__("pocket", model.unet, PocketText(model), model.autoencoder, schedule, 1.0)
+        super().__init__("pocket", model.unet, PocketText(model), model.autoencoder, schedule)
         self.guidance, self.steps, self._model = model.guidance, model.steps, model
 
     def encode_images(self, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import erase as engine
+from .. import estimate
 from ..errors import RequestError
 from ..evaluation import grid
 from ..evaluation.pocket import Task, object_task, settings_for, style_task, summary, untouched
@@ -19,13 +20,14 @@ from ..evaluation.report import before_after
 from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
 from ..methods import METHODS, method
-from ..models import Model, open_model
+from ..models import Model
 from ..pocket import Concepts
 from ..precision import DTYPES
 from ..request import Request, Target
 from ..training import Step
 from . import folder
 from .interrupt import Interrupted, stops_between_steps
+from .loading import opened
 
 log = logging.getLogger(__name__)
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         args = folder.resumed(args)
     out = args.out if args.resume else folder.claim(args.out, args.force)
-    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args)
     request, tasks = _request(args, model)
     try:
         result = _erase(args, out, model, request, tasks)
@@ -110,6 +112,9 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     checkpoint = out / folder.CHECKPOINT
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
+    if model.concepts is None:
+        plan = estimate.plan(model.denoiser, settings, chosen.learner)
+        log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
     with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
 
         def report(step: Step) -> None:
@@ -140,7 +145,8 @@ def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task]
         (out / folder.PROMPT).chmod(0o600)
     (out / folder.CHECKPOINT).unlink(missing_ok=True)
     edit, prompts = result.erasure.as_edit(), result.prompts
-    write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
+    if n:
+        write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
     rows: list[dict[str, Any]] = []
     for i, task in enumerate(tasks if n else ()):
         log.info("scoring %r, %d pictures a column", task.concept, n)

@@ -4,32 +4,49 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from ..denoiser import Context
 from ..erasure import FrozenEdit, check_fits, load_erasure, stack
 from ..errors import RequestError
 from ..evaluation import grid
+from ..evaluation.examiner import BATCH
 from ..files import write_bytes
 from ..hidden_prompt import HiddenPrompt, load_prompts
-from ..models import Model, open_model
+from ..models import Model
+from .loading import opened
 
 log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write one PNG: a row a prompt."""
-    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args)
     edit = load_edit(model, args.erasure, args.strength)
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     rows = []
     for prompt in args.prompt:
-        images = model.examiner.images(
-            [prompt] * args.n, range(args.n), edit, hidden, args.prompt_strength, args.prompt_halves
-        )
-        rows.append((prompt, images))
+        context, negative = model.denoiser.encode([prompt]), model.denoiser.encode([""])
+        if args.pooled_from is not None:
+            context = pooled_from(context, model.denoiser.encode([args.pooled_from]))
+        if hidden is not None:
+            context, negative = hidden.join(context, negative, args.prompt_strength, args.prompt_halves)
+        batches = [range(args.n)[first : first + BATCH] for first in range(0, args.n, BATCH)]
+        drawn = [model.examiner.draw(context.expand(len(i)), negative, i, edit) for i in batches]
+        rows.append((prompt, torch.cat(drawn)))
     write_bytes(args.out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1)))
     log.info("written: %s", args.out)
     return 0
+
+
+def pooled_from(context: Context, other: Context) -> Context:
+    """The tokens of one prompt with the pooled embedding of another; RequestError where a model has none."""
+    if other.pooled is None:
+        raise RequestError("this model has no pooled text embedding: --pooled-from is for SDXL")
+    return replace(context, pooled=other.pooled)
 
 
 def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | None:

@@ -12,15 +12,15 @@ from ..errors import FileFormatError, RequestError
 from ..evaluation.pocket import score, summary, task_of, untouched
 from ..files import write_json
 from ..hidden_prompt import HiddenPrompt, load_prompts
-from ..models import open_model
 from .generate import load_edit
+from .loading import opened
 
 log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print or write one row a target."""
-    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args)
     if model.concepts is None:
         raise RequestError("there is no judge for this model: `score` works on the pocket model")
     edit = load_edit(model, [args.erasure], 1.0)

@@ -36,8 +36,13 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def configure(self, family: str, values: Mapping[str, Any], retain: bool = True) -> Any:
-        """The family's preset overridden by `values`; without a retain set the preset has no retain loss."""
+        """The family's preset overridden by `values`.
+
+        Without a retain set the preset has no retain loss, and with rank 0 not the rate of its low rank.
+        """
         preset = {k: v for k, v in self.presets.get(family, {}).items() if retain or k != "retain_weight"}
+        if "rank" in preset and str(values.get("rank", preset["rank"])) == "0":
+            preset.pop("eta")
         return self.settings(**{**preset, **values})
 
 
@@ -45,14 +50,21 @@ class Method:
 _POCKET = {"iterations": 200, "batch": 4, "eta": 2e-4, "retain_weight": 1.0, "sampler_steps": 16}
 _POCKET_NAIVE = _POCKET | {"iterations": 100}
 _POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
+# A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
+_REAL = {"rank": 16, "eta": 1e-4}
+
+
+def _presets(pocket: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {"pocket": pocket, **dict.fromkeys(("sd1", "sd2", "sdxl"), _REAL)}
+
 
 METHODS = {
     m.name: m
     for m in (
-        Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, presets={"pocket": _POCKET_KPOP}),
-        Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets={"pocket": _POCKET_NAIVE}),
-        Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets={"pocket": _POCKET}),
-        Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets={"pocket": _POCKET}),
+        Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, presets=_presets(_POCKET_KPOP)),
+        Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
+        Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),
+        Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET)),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),
         Method("dp", double_projection.DoubleProjectionSettings, "arXiv 2604.10032", solve=double_projection.edit),

@@ -1,0 +1,131 @@
+"""Several concepts: ten erased in one run, and erasures made one by one and stacked afterwards. How much do they disturb?
+
+    python benchmarks/many.py                # KPOP and UCE, 1, 2, 5 and 10 objects
+    python benchmarks/many.py --smoke
+
+A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
+retained), and back with each one's own hidden prompt. `interference` is the ESR of the same objects erased singly minus
+this one: what the others' erasures undo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import common
+
+from eraser_core.denoiser import Edit
+from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasure import stack
+from eraser_core.evaluation.objects import esr, psr
+from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.hidden_prompt import HiddenPrompt
+from eraser_core.methods import METHODS
+from eraser_core.models import Model, open_model
+from eraser_core.request import Request
+
+OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
+COUNTS = (1, 2, 5, 10)
+COLUMNS = (
+    "method",
+    "way",
+    "concepts",
+    "esr1",
+    "interference",
+    "psr1",
+    "psr1_before",
+    "recovery1",
+    "seconds",
+    "n",
+    "seed",
+)
+
+
+def tasks_of(model: Model, names: Sequence[str], n: int, seed: int) -> list[Task]:
+    """One task an object; the others to be erased count as kept nowhere."""
+    if model.concepts is None:
+        raise SystemExit("this benchmark needs the pocket model")
+    return [
+        object_task(model.concepts, model.denoiser, name, erased_too=[o for o in names if o != name], n=n, seed=seed)
+        for name in names
+    ]
+
+
+def scored(
+    model: Model, tasks: Sequence[Task], edits: Sequence[Edit], prompts: Sequence[HiddenPrompt | None]
+) -> common.Row:
+    """Means over the objects, each under its edit."""
+    erased, kept, back = [], [], []
+    for task, edit, hidden in zip(tasks, edits, prompts, strict=True):
+        erased.append(esr(model.examiner.ranks(task.sheets["erased"], edit)).value)
+        kept.append(psr(model.examiner.ranks(task.sheets["kept"], edit)).value)
+        if hidden is not None:
+            back.append(psr(model.examiner.ranks(task.sheets["erased"], edit, hidden)).value)
+    before = [psr(model.examiner.ranks(task.sheets["kept"])).value for task in tasks]
+    return {
+        "esr1": sum(erased) / len(erased),
+        "psr1": sum(kept) / len(kept),
+        "psr1_before": sum(before) / len(before),
+        "recovery1": sum(back) / len(back) if back else None,
+    }
+
+
+def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[str, Any], seed: int) -> Erased:
+    """All objects in one run: ten targets, one retain set, one hidden prompt each."""
+    retain = tuple(dict.fromkeys(prompt for task in tasks for prompt in task.request.retain))
+    request = Request(tuple(task.request.targets[0] for task in tasks), retain, seed)
+    settings = configure(METHODS[method], model.denoiser.family, request, values)
+    return erase(model.denoiser, request, METHODS[method], settings, key_seed=seed)
+
+
+def run(
+    model: Model, rows: common.Rows, method: str, counts: Sequence[int], n: int, seed: int, values: Mapping[str, Any]
+) -> None:
+    """All rows of one method."""
+    every = tasks_of(model, OBJECTS[: max(counts)], n, seed)
+    singles = [common.run(model, task, method, values, key_seed=seed + i) for i, task in enumerate(every)]
+    for count in counts:
+        tasks, some = every[:count], singles[:count]
+        named = {"method": method, "concepts": count, "n": n, "seed": seed}
+        alone = scored(model, tasks, [r.erasure.as_edit() for r in some], _prompts(some))
+        stacked = stack([r.erasure for r in some], [1.0] * count)
+        ways: dict[str, tuple[common.Row, float]] = {"singly": (alone, sum(r.seconds for r in some))}
+        if count > 1:
+            found = scored(model, tasks, [stacked] * count, _prompts(some))
+            ways["stacked"] = (found, sum(r.seconds for r in some))
+            once = together(model, tasks, method, values, seed)
+            prompts: list[HiddenPrompt | None] = list(once.prompts) or [None] * count
+            ways["at once"] = (scored(model, tasks, [once.erasure.as_edit()] * count, prompts), once.seconds)
+        for way, (figures, seconds) in ways.items():
+            difference = alone["esr1"] - figures["esr1"]
+            rows.add({**named, "way": way, **figures, "interference": difference, "seconds": round(seconds, 1)})
+
+
+def _prompts(results: Sequence[Erased]) -> list[HiddenPrompt | None]:
+    return [r.prompts[0] if r.prompts else None for r in results]
+
+
+def main() -> int:
+    """All rows, the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="*", default=["kpop", "uce"])
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
+    args = parser.parse_args()
+    common.start_logging()
+    rows = common.Rows("many_smoke" if args.smoke else "many", ("method", "way", "concepts", "seed"), fresh=True)
+    model = open_model("pocket", steps=3 if args.smoke else None)
+    for method in args.methods:
+        quick = dict(common.SMOKE) if args.smoke and METHODS[method].learner is not None else {}
+        counts, n = ((2,), 2) if args.smoke else (COUNTS, args.images)
+        run(model, rows, method, counts, n, args.seed, quick)
+    sys.stdout.write(common.table(rows.rows, COLUMNS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Peak memory of one KPOP training step on Stable Diffusion's true UNets, each memory preset.
+
+    python benchmarks/memory.py                    # SD1.5 at 512 and SDXL at 1024, computed from tensor sizes; measured
+                                                   # too where a GPU is at hand
+    python benchmarks/memory.py --measure sd15     # besides, a real step on the CPU in fp32: growth of the peak RSS
+    python benchmarks/memory.py --smoke            # narrow networks, computed and measured
+
+"computed" walks through the step with tensors that have sizes only (eraser_core/estimate.py). A GPU's runtime, scratch
+space of kernels and what its allocator wastes come on top. The authors' recipe is two UNets in fp32, dense changes of
+K and V with Adam, nothing recomputed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import common
+import torch
+import true_size
+
+from eraser_core.backends.diffusers import Budget
+from eraser_core.backends.stored_model import BUDGETS
+from eraser_core.edits import make_edit
+from eraser_core.estimate import GB, GUIDED_FILL, Plan, need
+from eraser_core.files import peak_memory
+
+RANK, K = 16, 10
+COLUMNS = ("model", "preset", "precision", "side", "weights_gb", "trained_gb", "peak_gb", "how", "estimate_gb", "off")
+FORWARDS = ((1, 77), (1, 77 + K))
+AUTHORS = "the authors' two UNets"
+
+
+def plan(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> Plan:
+    """One step of KPOP at batch 1 without a retain set."""
+    config = true_size.unet_config(name, narrow)
+    budget, rank = (Budget(rows_at_once=8), 0) if preset == AUTHORS else (BUDGETS[preset], RANK)
+    return Plan(true_size.FAMILIES[name], config, dtype, budget, side, "xattn-kv", rank, 2, FORWARDS)
+
+
+def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> common.Row:
+    """From tensor sizes; the authors' recipe holds its weights twice."""
+    found = need(plan(name, preset, dtype, side, narrow))
+    again = found.weights if preset == AUTHORS else 0
+    return {
+        "model": name,
+        "preset": preset,
+        "precision": str(dtype).removeprefix("torch."),
+        "side": side,
+        "weights_gb": (found.weights + again) / GB,
+        "trained_gb": found.edit / GB,
+        "peak_gb": (found.peak + again) / GB,
+        "how": "computed from tensor sizes",
+    }
+
+
+def step(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool, device: str) -> None:
+    """A real step: the pool's denoising, two forwards, one backward, one step of Adam."""
+    budget = BUDGETS[preset]
+    denoiser = true_size.denoiser(name, narrow, side, dtype, budget, device)
+    edit = make_edit(denoiser, "xattn-kv", RANK, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(edit.parameters(), lr=1e-4)
+    context = denoiser.encode(["church"])
+    longer = context.with_tokens(torch.cat([context.tokens, context.tokens[:, :K]], 1))
+    rows = min(GUIDED_FILL, budget.rows_at_once or GUIDED_FILL)
+    z, t = torch.randn(1, *denoiser.latent_shape, device=device), torch.tensor([500], device=device)
+    with torch.no_grad():
+        denoiser.predict(z.expand(rows, -1, -1, -1), t.expand(rows), context.expand(rows), edit)
+    losses = [denoiser.predict(z, t, c, edit).square().mean() for c in (context, longer)]
+    torch.stack(losses).sum().backward()
+    optimizer.step()
+
+
+def measured(name: str, preset: str, side: int, narrow: bool) -> common.Row:
+    """On the CPU in fp32, in a process of its own: by how much the peak RSS grows over what it is before the model."""
+    words = [sys.executable, str(Path(__file__).resolve()), "--child", name, preset, str(side), str(int(narrow))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    row = computed(name, preset, torch.float32, side, narrow)
+    estimate, peak = row["peak_gb"], float(done.stdout.split()[-1]) / GB
+    return {**row, "peak_gb": peak, "how": "measured, CPU RSS", "estimate_gb": estimate, "off": estimate / peak - 1}
+
+
+def child(name: str, preset: str, side: int, narrow: bool) -> None:
+    """Print the growth in bytes. A narrow network's step comes first, so that libraries are loaded and warm."""
+    for warm_up in ("normal", "low"):
+        step(name, warm_up, torch.float32, 8, True, "cpu")
+    before = peak_memory() or 0
+    step(name, preset, torch.float32, side, narrow, "cpu")
+    sys.stdout.write(f"{(peak_memory() or 0) - before}\n")
+
+
+def on_gpu(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> common.Row:
+    """The same step on the GPU at hand."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step(name, preset, dtype, side, narrow, "cuda")
+    row = computed(name, preset, dtype, side, narrow)
+    estimate, peak = row["peak_gb"], (torch.cuda.max_memory_allocated() - before) / GB
+    how = f"measured, {torch.cuda.get_device_name()}"
+    return {**row, "peak_gb": peak, "how": how, "estimate_gb": estimate, "off": estimate / peak - 1}
+
+
+def main() -> int:
+    """All rows, the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=tuple(true_size.UNETS), help="one model")
+    parser.add_argument("--measure", nargs="*", default=[], help="models to take a real step of on the CPU")
+    parser.add_argument("--side", type=int, help="side of the latents (default: 64 for SD1.5, 128 for SDXL)")
+    parser.add_argument("--smoke", action="store_true", help="narrow networks")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args.child[0], args.child[1], int(args.child[2]), bool(int(args.child[3])))
+        return 0
+    common.start_logging()
+    rows = common.Rows("memory_smoke" if args.smoke else "memory", ("model", "preset"), fresh=True)
+    names = [args.only] if args.only else list(true_size.UNETS)
+    for name in names:
+        side = args.side or (16 if args.smoke else true_size.SIDES[name])
+        for preset, dtype in ((AUTHORS, torch.float32), ("normal", torch.float16), ("low", torch.float16)):
+            rows.add(computed(name, preset, dtype, side, args.smoke))
+            if torch.cuda.is_available() and preset != AUTHORS:
+                rows.add(on_gpu(name, preset, dtype, side, args.smoke))
+        if name in args.measure or args.smoke:
+            for preset in ("normal", "low"):
+                rows.add(measured(name, preset, side, args.smoke))
+    sys.stdout.write(common.table(rows.rows, COLUMNS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""The switches that say how a model is read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..backends.stored_model import Loading
+from ..denoiser import Prediction
+from ..models import Model, open_model
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
+
+
+def loading(args: argparse.Namespace) -> Loading:
+    """The switches as the backend takes them."""
+    return Loading(
+        device=getattr(args, "device", "cpu"),
+        compute=args.compute,
+        memory=args.memory,
+        prediction=PREDICTIONS.get(args.prediction),
+        zero_snr=args.zero_snr,
+        size=args.size,
+        tokenizer=Path(args.tokenizer) if args.tokenizer else None,
+    )
+
+
+def opened(args: argparse.Namespace) -> Model:
+    """The model that the switches name."""
+    return open_model(
+        args.model,
+        args.device,
+        args.guidance_scale,
+        args.steps,
+        args.suite_seed,
+        loading(args),
+        args.allow_download,
+    )

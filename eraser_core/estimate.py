@@ -1,0 +1,180 @@
+"""How much memory a training step takes, before it is taken: the step is walked through with tensors that have sizes only.
+
+Every operation of one step (forwards, recomputation, backward, gradients) runs on PyTorch's fake tensors, so the peak
+is that of the real step's tensors, found in seconds and without the memory. Not in it: the runtime itself, scratch
+space inside kernels, and what an allocator wastes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .backends.diffusers import Budget, DiffusersDenoiser
+from .denoiser import Context, NoiseSchedule
+from .edits import make_edit
+from .errors import RequestError
+from .training import Learner, TrainingSettings
+
+GUIDED_FILL = 32  # rows of a pool's denoisings: 16, guided
+CHUNK = 77
+GB = 1e9
+
+
+class Tracker(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, and the most there were. Works on real and on fake tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        at = storage._cdata
+        if at in self._seen:
+            return
+        size = storage.nbytes()
+        self._seen.add(at)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, at, size)
+
+    def _forget(self, at: int, size: int) -> None:
+        self._seen.discard(at)
+        self.alive -= size
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes: the frozen weights, the edit with its gradient and optimiser state, and all there is at the peak of a step."""
+
+    weights: int
+    edit: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step's memory depends on: the network and its precision, the budget, the size, what is trained how.
+
+    `forwards` are (rows, tokens) of the forwards whose graphs are alive at once; `side` is the latents' side.
+    """
+
+    family: str
+    unet: Mapping[str, Any]
+    dtype: torch.dtype
+    budget: Budget
+    side: int
+    tune: Any
+    rank: int
+    moments: int
+    forwards: tuple[tuple[int, int], ...]
+
+
+def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[Learner]) -> Plan:
+    """The plan of a method's step: the student's forward with the retain set's rows, then those with a hidden prompt."""
+    kept = 1 + (settings.retain_weight > 0)
+    prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
+    forwards = [(settings.batch * kept, CHUNK)] + [(settings.batch, CHUNK + prompt)] * (learner.graphs - 1)
+    return Plan(
+        denoiser.family,
+        denoiser.unet.config,
+        denoiser.unet.dtype,
+        denoiser.budget,
+        denoiser.latent_shape[1],
+        settings.tune,
+        settings.rank,
+        2 if settings.optimizer == "adam" else 0,
+        tuple(forwards),
+    )
+
+
+def check(found: Need, device: torch.device) -> str:
+    """One line about the need; RequestError when a GPU, which holds the weights already, has not as much left."""
+    said = (
+        f"a step needs about {found.peak / GB:.2f} GB: {found.weights / GB:.2f} of frozen weights, {found.edit / GB:.3f} "
+        f"of what is trained, {(found.peak - found.weights - found.edit) / GB:.2f} of activations"
+    )
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        if found.peak - found.weights > free:
+            raise RequestError(
+                f"{said}; {free / GB:.2f} GB are free: use --memory low, a smaller --size, or --tune text"
+            )
+    return said
+
+
+class _NoText:
+    """Stands where the text encoder is: contexts are made by hand here."""
+
+    tokens_per_chunk = CHUNK
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        raise NotImplementedError
+
+    def token_count(self, prompt: str) -> int:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        pass
+
+
+def need(of: Plan) -> Need:
+    """The memory of one step, of its pool's denoisings or of its backward, whichever takes more."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**{**of.unet, "sample_size": of.side})
+    with FakeTensorMode(allow_non_fake_inputs=True), Tracker() as tracker, torch.enable_grad():
+        denoiser = _denoiser(of, unet)
+        weights = tracker.alive
+        edit = make_edit(denoiser, of.tune, of.rank, torch.Generator().manual_seed(0))
+        moments = [torch.zeros_like(p) for p in edit.parameters() for _ in range(of.moments)]
+        held = tracker.alive - weights
+        tracker.peak = tracker.alive
+        rows = min(GUIDED_FILL, of.budget.rows_at_once or GUIDED_FILL)
+        with torch.no_grad():
+            denoiser.predict(*_inputs(of, rows, CHUNK), edit)
+        losses = [denoiser.predict(*_inputs(of, rows, tokens), edit).square().mean() for rows, tokens in of.forwards]
+        torch.stack(losses).sum().backward()
+        gradients = sum(p.numel() * p.element_size() for p in edit.parameters())
+        del moments
+        return Need(weights, held + gradients, tracker.peak)
+
+
+def _denoiser(of: Plan, unet: UNet2DConditionModel) -> DiffusersDenoiser:
+    for module in unet.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            module._parameters[name] = nn.Parameter(torch.empty(parameter.shape, dtype=of.dtype), requires_grad=False)
+    schedule = NoiseSchedule(torch.zeros(0), "epsilon")
+    return DiffusersDenoiser(of.family, unet, _NoText(), _no_pictures, schedule, base_hash="", budget=of.budget)
+
+
+def _no_pictures() -> Any:
+    raise NotImplementedError
+
+
+def _inputs(of: Plan, rows: int, tokens: int) -> tuple[Tensor, Tensor, Context]:
+    z_t, t = torch.zeros(rows, 4, of.side, of.side), torch.zeros(rows, dtype=torch.long)
+    words = torch.zeros(rows, tokens, of.unet["cross_attention_dim"])
+    if of.unet.get("addition_embed_type") != "text_time":
+        return z_t, t, Context(words)
+    sizes = 6 * of.unet["addition_time_embed_dim"]
+    pooled = torch.zeros(rows, of.unet["projection_class_embeddings_input_dim"] - sizes)
+    return z_t, t, Context(words, pooled, torch.zeros(rows, 6))
