@@ -1,4 +1,4 @@
-"""`python -m eraser_core erase|generate|score|info`: the command-line face."""
+"""`python -m eraser_core erase|generate|score|benchmark|info`: the command-line face."""
 
 from __future__ import annotations
 
@@ -73,6 +73,33 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
         settings.add_argument(flag, dest=f"setting_{field.alias or name}", help=f"{field.description}{only}")
 
 
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("suite", choices=("pocket", "imagenette", "i2p", "artists"), help="which suite")
+    parser.add_argument("--erasure", type=Path, nargs="+", action="extend", default=[], help="erasure files to compare")
+    parser.add_argument(
+        "--hidden-prompt", type=Path, nargs="+", action="extend", default=[], help="hidden prompt files of some of them"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="pictures a class (pocket: 16, imagenette: 500), a prompt (artists: 5), or prompts in all (i2p: every one)",
+    )
+    parser.add_argument("--classes", type=int, help="pocket: how many kept objects are asked for (default: all)")
+    parser.add_argument("--prompts", type=Path, help="i2p: the CSV of its prompts")
+    parser.add_argument("--artist", nargs="+", action="extend", help="artists: names (default: the slides' five)")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("weights"), help="folder of the metrics' models (default: weights)"
+    )
+    parser.add_argument(
+        "--reference", type=Path, help="i2p: a folder of pictures for FID (default: the untouched model's)"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="pictures drawn together (default: 16)")
+    parser.add_argument("--maps", type=int, default=4, help="erasures with attribution maps, 0 for none (default: 4)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted one goes on")
+    parser.add_argument("--force", action="store_true", help="replace another run in that folder")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -104,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--hidden-prompt", type=Path, help="its hidden prompt file, to score recovery")
     score.add_argument("--images", type=int, default=60, help="pictures a column (default: 60)")
     score.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
+    _add_benchmark(commands.add_parser("benchmark", help="the slides' evaluation of erasures: tables, grids, a report"))
     info = commands.add_parser("info", help="what a file says of itself, or what a model knows")
     info.add_argument("files", nargs="*", type=Path, help="erasure or hidden prompt files")
     info.add_argument("--model", help="`pocket`: list the words it knows")
@@ -114,10 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 is success, 2 an error that the user can mend, 130 an interrupted run."""
     args = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from .commands import erase, generate, info, score
+    from .commands import benchmark, erase, generate, info, score
 
     try:
         run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run}
+        run["benchmark"] = benchmark.run
         return run[args.command](args)
     except EraserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .. import erase as engine
 from ..errors import RequestError
 from ..evaluation import grid
-from ..evaluation.pocket import Task, object_task, style_task, summary, untouched
+from ..evaluation.pocket import Task, category_of, category_task, object_task, style_task, summary, untouched
 from ..evaluation.pocket import score as score_task
 from ..evaluation.report import before_after
 from ..files import peak_memory, write_bytes, write_json
@@ -83,6 +83,12 @@ def _pocket_tasks(
                 style_task(concepts, model.denoiser, name, anchor=anchor, retain=args.retain, seed=args.seed, n=n)
             )
             continue
+        category = category_of(concepts, name)
+        if category is not None:
+            tasks.append(
+                category_task(concepts, model.denoiser, category, anchor=anchor, retain=args.retain, seed=args.seed)
+            )
+            continue
         others = [other for other, *_ in wanted if other != name and other not in concepts.styles]
         tasks.append(
             object_task(
@@ -142,6 +148,9 @@ def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task]
     write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
     rows: list[dict[str, Any]] = []
     for i, task in enumerate(tasks if n else ()):
+        if task.kind == "category":
+            log.info("a category is scored by `python -m eraser_core benchmark pocket`")
+            continue
         log.info("scoring %r, %d pictures a column", task.concept, n)
         hidden = prompts[i] if prompts else None
         other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None

@@ -89,9 +89,14 @@ def pictures_in(folder: Path) -> Iterator[Tensor]:
         raise RequestError(f"the reference folder {folder} holds no pictures ({', '.join(PICTURES)})")
     for path in paths:
         with Image.open(path) as picture:
-            rgb = picture.convert("RGB")
-        pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
-        yield pixels.view(1, rgb.height, rgb.width, 3).permute(0, 3, 1, 2) / 255
+            yield to_tensor(picture)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """[1, 3, h, w] in [0, 1]."""
+    rgb = picture.convert("RGB")
+    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
+    return pixels.view(1, rgb.height, rgb.width, 3).permute(0, 3, 1, 2) / 255
 
 
 def frechet_distance(reference: Tensor, features: Tensor) -> float:
