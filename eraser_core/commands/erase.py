@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .. import erase as engine
 from ..errors import RequestError
 from ..evaluation import grid
+from ..evaluation.knows import enough, quick_look
 from ..evaluation.pocket import Task, category_of, category_task, object_task, style_task, summary, untouched
 from ..evaluation.pocket import score as score_task
 from ..evaluation.report import before_after
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
     request, tasks = _request(args, model)
+    if not args.resume and not args.no_check:
+        _warn_of_unknown(model, tasks)
     try:
         result = _erase(args, out, model, request)
     except Interrupted:
@@ -45,6 +48,21 @@ def run(args: argparse.Namespace) -> int:
         return 130
     _write(out, model, result, tasks, args.images)
     return 0
+
+
+def _warn_of_unknown(model: Model, tasks: Sequence[Task]) -> None:
+    """A quick look, where a judge is at hand: what the model does not draw, an erasure cannot take away."""
+    for task in (task for task in tasks if task.kind != "category"):
+        seen = quick_look(model, task.concept)
+        if seen is not None and not enough(seen):
+            log.warning(
+                "the model hardly knows %r: %d of %d pictures show it. Its figures after erasing will look good whatever "
+                "was erased; look with `python -m eraser_core knows --concept %s`, or skip this with --no-check",
+                task.concept,
+                seen.hits,
+                seen.n,
+                task.concept,
+            )
 
 
 def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task]]:
