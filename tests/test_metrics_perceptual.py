@@ -41,7 +41,7 @@ def learnt(tmp_path_factory):
     package = pytest.importorskip("torchmetrics", reason="brings LPIPS's heads: pip install -e '.[test]'")
     source = Path(package.__file__).parent / "functional" / "image" / "lpips_models" / "alex.pth"
     path = tmp_path_factory.mktemp("learnt") / "alex.safetensors"
-    save_file({k: v.contiguous() for k, v in torch.load(source, weights_only=True).items()}, path)
+    save_file({k: v.contiguous() for k, v in torch.load(source, map_location="cpu", weights_only=True).items()}, path)
     return path
 
 

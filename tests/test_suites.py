@@ -215,3 +215,16 @@ def test_a_destroyed_model_scores_badly_on_what_it_should_keep(tmp_path):
     for path in (drawn / "untouched").iterdir():
         assert (drawn / "nothing" / path.name).read_bytes() == path.read_bytes()
         assert (drawn / "noise" / path.name).read_bytes() != path.read_bytes()
+
+
+def test_the_slides_tables_are_made_by_one_command(tmp_path):
+    code = [sys.executable, str(ROOT / "benchmarks" / "results.py"), "--smoke"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(code, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    out = tmp_path / "out" / "results_smoke"
+    titles = {t["title"]: t for t in table(out / "pocket")["tables"]}
+    names = [row["name"] for row in titles["Recovering the erased concepts"]["rows"]]
+    assert names == ["kpop"] and "### Erasing object-related concepts" in done.stdout
+    assert (out / "pocket" / "maps.png").is_file() and (out / "pocket" / "cosines.svg").is_file()
+    assert (out / "erasures" / "objects" / "kpop" / "erasure.evaluation.json").is_file()

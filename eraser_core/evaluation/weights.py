@@ -4,7 +4,7 @@ Published .pth files are converted once, outside this program (torch.load can ru
 call):
 
     import torch; from safetensors.torch import save_file
-    save_file({k: v.contiguous() for k, v in torch.load("X.pth", weights_only=True).items()}, "X.safetensors")
+    save_file({k: v.contiguous() for k, v in torch.load("X.pth", map_location="cpu", weights_only=True).items()}, "X.safetensors")
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def conversion(source: Path) -> str:
     """The two lines of Python that turn a .pth file of tensors into the .safetensors beside it."""
     return (
         "convert it once, in Python: `import torch; from safetensors.torch import save_file` and "
-        f"`save_file({{k: v.contiguous() for k, v in torch.load({source.name!r}, weights_only=True).items()}}, "
+        f"`save_file({{k: v.contiguous() for k, v in torch.load({source.name!r}, map_location='cpu', weights_only=True).items()}}, "
         f"{source.with_suffix('.safetensors').name!r})`"
     )
 
