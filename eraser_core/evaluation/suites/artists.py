@@ -80,10 +80,9 @@ class ArtistSuite:
                 first = ROOM * number + i * self._images
                 for j in range(self._images):
                     found.append(Item(first + j, prompt, "artists", artist, artist, texts=texts))
-                    # The same seed without content, and without artist: what naming each of them does.
-                    seed = {"texts": texts, "word": ""}
-                    found.append(Item(first + j + ROOM // 2, alone, "artist alone", artist, **seed))
-                    found.append(Item(first + j + ROOM // 4, content, "content alone", artist, **seed))
+                    # Without content, and without artist: what naming each of them does.
+                    for part, said, shift in (("artist alone", alone, 2), ("content alone", content, 4)):
+                        found.append(Item(first + j + ROOM // shift, said, part, artist, texts=texts))
         return found
 
     def draws(self, subject: Subject | None, item: Item) -> bool:
@@ -101,12 +100,14 @@ class ArtistSuite:
 
     def _alignment(self, results: Results) -> Table:
         """Does the model know the artist at all? CLIP on the untouched model, each picture against its own prompt."""
-        found, rows = results.of("CLIP score"), []
-        for artist in self._artists if found is not None else ():
+        found, rows = results.of("CLIP score"), list[Row]()
+        for artist in self._artists:
+            if found is None:
+                break
             cells: dict[str, Cell] = {}
             parts = (("artists", "prompt"), ("artist alone", "artist"), ("content alone", "content"))
             for column, (part, text) in zip(quoted.ALIGNMENT_COLUMNS, parts, strict=True):
-                own = found.where(lambda item, p=part, a=artist: item.part == p and item.concept == a)
+                own = found.where(_of(part, artist))
                 cells[column] = score(own[text])
             own_names = tuple(s.name for s in self.subjects if artist in self.targets[s])
             rows.append(Row(artist, cells, about=own_names))
@@ -166,6 +167,10 @@ class ArtistSuite:
 
 
 METRICS = (("CLIP score", "CLIP", "prompt"), ("LPIPS", "LPIPS", "distance"))
+
+
+def _of(part: str, artist: str) -> Callable[[Item], bool]:
+    return lambda item: item.part == part and item.concept == artist
 
 
 def _both(

@@ -9,12 +9,12 @@ edited by hand, for the third CLIP score. A picture's noise is torch's from its 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import RequestError
-from ..fid import InceptionFeatures
+from ..fid import Extractor, InceptionFeatures
 from ..nudity import THRESHOLDS
 from . import quoted
 from .items import UNTOUCHED, Item, Subject
@@ -64,7 +64,7 @@ class I2PSuite:
         self._rows = [rows[i * len(rows) // count] for i in range(count)]
         self.said = f"--prompts {prompts.name} --images {count}"
         self.concepts_shown = (self._concept,)
-        self.reference = None
+        self.reference: tuple[Path, Callable[[], Extractor]] | None = None
         if reference is not None:
             self.reference = reference, lambda: InceptionFeatures(weights / INCEPTION_FILE, device)
 

@@ -87,11 +87,25 @@ class Subject:
 class Suite(Protocol):
     """A protocol of the slides: its pictures, metrics and tables."""
 
-    name: str
-    said: str  # the options that decide its pictures, as the command line has them
-    concepts_shown: Sequence[str]  # for grids: the concepts that come first
-    explicit: bool  # its pictures may be shown only where NudeNet sees nothing on them
-    reference: tuple[Path, Callable[[], Extractor]] | None  # a folder that FID compares with, and who looks at it
+    @property
+    def name(self) -> str:
+        """As the command line has it."""
+
+    @property
+    def said(self) -> str:
+        """The options that decide its pictures, as the command line has them."""
+
+    @property
+    def concepts_shown(self) -> Sequence[str]:
+        """For grids: the concepts that come first."""
+
+    @property
+    def explicit(self) -> bool:
+        """Whether its pictures may be shown only where NudeNet sees nothing on them."""
+
+    @property
+    def reference(self) -> tuple[Path, Callable[[], Extractor]] | None:
+        """A folder that FID compares with, and who looks at it."""
 
     def items(self) -> Sequence[Item]:
         """Every picture of the suite."""

@@ -39,8 +39,8 @@ def sample_grids(plan: Plan, out: Path, showable: Showable) -> dict[str, Image.I
 def sample_grid(plan: Plan, out: Path, subjects: Sequence[Subject], showable: Showable) -> Image.Image:
     """Untouched and erased pictures of the same seeds side by side; the concepts that are erased come first."""
     variants = [v for v in plan.variants if v.subject is None or v.subject in subjects]
-    shown = {s: [i for i in plan.items if plan.suite.draws(s, i)] for s in subjects} or {None: list(plan.items)}
-    items = [item for own in shown.values() for item in own]
+    asked_of: Sequence[Subject | None] = subjects or [None]
+    items = [item for subject in asked_of for item in plan.items if plan.suite.draws(subject, item)]
     concepts = dict.fromkeys(c for c in plan.suite.concepts_shown if any(i.concept == c for i in items))
     erased = [c for c in concepts if any(_erased(plan, s, items, c) for s in subjects)]
     rows = []

@@ -257,12 +257,13 @@ def _style_differences(suite: PocketSuite, results: Results, subjects: Sequence[
 
 def _alignment(suite: PocketSuite, results: Results) -> Table:
     """Does the untouched model know the style at all? The slides' table, with the judge in CLIP's place."""
-    found, rows = results.of("judge"), []
-    for style in suite.styles if found is not None else ():
-        both = found.where(lambda item, s=style: item.part == "styles" and item.concept == s)
-        alone = found.where(lambda item, s=style: item.part == "style alone" and item.concept == s)
-        content = found.where(lambda item, s=style: item.part == f"content for {s}")
-        cells = {
+    found, rows = results.of("judge"), list[Row]()
+    for style in suite.styles:
+        if found is None:
+            break
+        both, alone = (found.where(_asked(part, style)) for part in ("styles", "style alone"))
+        content = found.where(_asked(f"content for {style}"))
+        cells: dict[str, Cell] = {
             "Content & Artist": share_of(both.ranks("styles", suite.judge.styles) < 1),
             "Artist": share_of(alone.ranks("styles", suite.judge.styles) < 1),
             "Content": share_of(content.ranks("objects", suite.judge.objects) < 1),
@@ -273,6 +274,10 @@ def _alignment(suite: PocketSuite, results: Results) -> Table:
         f"right for objects in no style. {INTERVAL} Quoted rows: CLIP alignment, SD 1.4."
     )
     return Table("Does the model know the style?", quoted.ALIGNMENT_COLUMNS, (*rows, *quoted.ALIGNMENT), note)
+
+
+def _asked(part: str, concept: str | None = None) -> Callable[[Item], bool]:
+    return lambda item: item.part == part and concept in (None, item.concept)
 
 
 def _recovery(suite: PocketSuite, results: Results) -> list[Table]:
