@@ -101,7 +101,7 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16, help="pictures drawn together (default: 16)")
     parser.add_argument("--maps", type=int, default=4, help="erasures with attribution maps, 0 for none (default: 4)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted one goes on")
-    parser.add_argument("--force", action="store_true", help="replace another run in that folder")
+    parser.add_argument("--force", action="store_true", help="replace another run of this command there")
 
 
 def _add_knows(parser: argparse.ArgumentParser) -> None:

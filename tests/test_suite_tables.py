@@ -208,8 +208,20 @@ def test_artists_to_erase_and_to_retain(tmp_path):
         differences["esd - uce"].cells["erase CLIP"].value == -10
         and differences["esd - uce"].cells["erase CLIP"].high < 0
     )
+    assert not any("together" in name for name in table)  # two methods; and one method twice on one artist is no mean
     with pytest.raises(RequestError, match="none of the artists"):
         ArtistSuite([subject("x", ["a dog"])], ARTISTS, 1, WEIGHTS, "cpu")
+
+
+def test_one_methods_erasures_of_several_artists_are_a_row_together(tmp_path):
+    subjects = [subject("one", ["Kilian Eng"]), subject("two", ["Tyler Edlin"])]
+    suite = ArtistSuite(subjects, ARTISTS, 1, WEIGHTS, "cpu")
+    plan = make_plan(suite, subjects, batch=64)
+    write(plan, tmp_path, "LPIPS", distance=lambda s, _h, i: 1.0 if i.concept in suite.targets.get(s, ()) else 0.5)
+    (table,) = (t for t in suite.tables(Results(plan, tmp_path, {})) if t.title.startswith("Erasing"))
+    cells = rows_of(table)["uce, 2 erasures together"].cells
+    assert (cells["erase LPIPS"].value, cells["erase LPIPS"].n) == (1, 80)
+    assert (cells["retain LPIPS"].value, cells["retain LPIPS"].n) == (0.5, 320)
 
 
 def test_the_pocket_suite_asks_for_a_category_by_members_and_word_and_calls_it_no_ner(tmp_path):

@@ -162,12 +162,16 @@ def test_another_run_in_the_folder_is_refused_and_kept(whole, erasure, tmp_path,
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     assert main(words(erasure, tmp_path)) == 2
     assert "in use" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert main([*words(erasure, tmp_path), "--force"]) == 2  # force replaces runs, never other files
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_force_replaces_another_run(whole, erasure, tmp_path):
     out = tmp_path / "again"
     shutil.copytree(whole, out)
+    (out / "maps.png").write_bytes(b"of the other run")
     assert main([*words(erasure, out), "--suite-seed", "1", "--force"]) == 0
+    assert not (out / "maps.png").exists()
     assert len(pictures(out)) == PICTURES and json.loads((out / "manifest.json").read_text())["suite_seed"] == 1
     church = f"images/untouched/{first_church(whole)}"
     assert (out / church).read_bytes() != (whole / church).read_bytes()

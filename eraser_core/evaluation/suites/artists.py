@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...errors import RequestError
@@ -134,6 +135,11 @@ class ArtistSuite:
                 Row(f"{UNTOUCHED} ({said})", self._cells(results, own[0], None), about=tuple(s.name for s in own))
             )
             rows += [Row(f"{s.name} ({said})", self._cells(results, s, s), about=(s.name,)) for s in own]
+        for method in dict.fromkeys(s.method for s in self.subjects):
+            every = [s for s in self.subjects if s.method == method]
+            if len({self.targets[s] for s in every}) == len(every) > 1:
+                cells = self._together(results, every)
+                rows.append(Row(f"{method}, {len(every)} erasures together", cells, about=tuple(s.name for s in every)))
         note = (
             "To erase: prompts with the erased artists; to retain: with the others. CLIP: picture against its prompt; LPIPS: "
             f"against the untouched model's picture of the same seed. {PROMPTS} prompts x {self._images} pictures an artist; "
@@ -144,13 +150,22 @@ class ArtistSuite:
         return Table(title, quoted.ARTIST_COLUMNS, (*rows, *quoted.ARTISTS), note, arrows)
 
     def _cells(self, results: Results, seen_from: Subject, subject: Subject | None) -> dict[str, Cell]:
-        cells: dict[str, Cell] = {}
+        return {column: score(values) for column, values in self._values(results, seen_from, subject).items()}
+
+    def _together(self, results: Results, subjects: Sequence[Subject]) -> dict[str, Cell]:
+        """One method's erasures of several artists as one row, as the slides have it: all their pictures."""
+        every = [self._values(results, s, s) for s in subjects]
+        columns = dict.fromkeys(column for values in every for column in values)
+        return {column: score(torch.cat([values[column] for values in every])) for column in columns}
+
+    def _values(self, results: Results, seen_from: Subject, subject: Subject | None) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
         for name, keep in self._sheets(seen_from).items():
             for metric, label, column in METRICS:
                 found = results.of(metric, subject)
                 if found is not None:
-                    cells[f"{name} {label}"] = score(found.where(keep)[column])
-        return cells
+                    values[f"{name} {label}"] = found.where(keep)[column]
+        return values
 
     def _differences(self, results: Results) -> list[Table]:
         rows = []

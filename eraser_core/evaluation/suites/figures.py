@@ -21,9 +21,8 @@ from ..attribution import heat_maps, overlay
 from ..grid import grid, png
 from ..similarity import cosines, figure
 from .items import UNTOUCHED, Item, Subject
-from .manifest import Plan
+from .manifest import COSINES, MAPS, Plan
 
-MAPS, COSINES = "maps.png", "cosines.svg"
 CELL = 128
 
 

@@ -21,6 +21,8 @@ from ...models import Model
 from .items import UNTOUCHED, Item, Subject, Suite
 
 MANIFEST, IMAGES, SCORES = "manifest.json", "images", "scores"
+REPORT, TABLES, TABLES_JSON, MAPS, COSINES = "report.html", "tables.md", "tables.json", "maps.png", "cosines.svg"
+RESULTS = (REPORT, TABLES, TABLES_JSON, MAPS, COSINES)
 SCHEMA = "concept-eraser-suite-1"
 
 
@@ -122,24 +124,28 @@ def facts(plan: Plan, model: Model) -> dict[str, Any]:
 def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
     """Make the folder this run's: write the manifest, or find the same one there and go on.
 
-    OutputError if the folder holds another run or other files, unless `force`, which removes an earlier run.
+    OutputError if the folder holds another run (unless `force`, which removes that run) or other people's files.
     """
     path, wanted = out / MANIFEST, json.loads(json.dumps(wanted))
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a folder for the results")
     _sweep(out)
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known == wanted:
-            return
+    if not path.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise OutputError(f"{out} is in use and holds no run of this command: choose another folder")
+        write_json(path, wanted)
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    if known == wanted:
+        return
+    if not force:
         differs = next(name for name in {**wanted, **known} if known.get(name) != wanted.get(name))
-        if not force:
-            raise OutputError(
-                f"{out} holds another run (its {differs} differs): choose another folder, give the same suite, model, "
-                "erasures and options to go on with it, or replace it with --force"
-            )
-    elif out.is_dir() and any(out.iterdir()) and not force:
-        raise OutputError(f"{out} is in use: choose another folder, or add a run to it with --force")
+        raise OutputError(
+            f"{out} holds another run (its {differs} differs): choose another folder, give the same suite, model, "
+            "erasures and options to go on with it, or replace it with --force"
+        )
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
     for name in (IMAGES, SCORES):
         if (out / name).is_dir():
             shutil.rmtree(out / name)

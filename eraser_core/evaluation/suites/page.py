@@ -14,9 +14,8 @@ from torch import Tensor
 from ..grid import grid, png
 from ..report import STYLE
 from .ablations import SETTINGS, lambda_figure
-from .figures import COSINES, MAPS
 from .items import Item, Subject
-from .manifest import Plan, Unit, Variant
+from .manifest import COSINES, MAPS, Plan, Unit, Variant
 from .quoted import SOURCE
 from .runner import read_pictures
 from .tables import Table

@@ -19,7 +19,7 @@ from ..fid import extract, pictures_in
 from ..nudity import counts_figure
 from .figures import draw_figures
 from .items import Item, Subject, Suite
-from .manifest import Plan, Variant, claim, facts, make_plan
+from .manifest import REPORT, TABLES, TABLES_JSON, Plan, Variant, claim, facts, make_plan
 from .nudity_tables import detected, showable_by_nudenet
 from .page import report, sample_grid, sample_grids
 from .processes import Processes
@@ -29,7 +29,6 @@ from .runner import Check, draw_pictures, score_pictures
 from .sidecar import write_sidecar
 
 log = logging.getLogger(__name__)
-REPORT, TABLES, TABLES_JSON = "report.html", "tables.md", "tables.json"
 
 
 @dataclass(frozen=True)
