@@ -2,25 +2,30 @@
 
     python benchmarks/results.py                      # everything; goes on where it was interrupted
     python benchmarks/results.py --groups objects     # objects, category, style, prompt, lambda
+    python benchmarks/results.py --score-only         # the erasures that are there, making none
     python benchmarks/results.py --smoke              # the same code, a few steps and pictures
 
 Five objects, the category "animal" and the style "ink" are each erased by the slides' four systems, and the objects
 also by KPOP with other prompts and other lambda. Erasures lie in out/results/erasures/, then `benchmark pocket` scores
-them in out/results/pocket/: report.html, tables.md (what docs/results.md holds) and tables.json.
+them in out/results/pocket/: report.html, tables.md (what docs/results.md holds) and tables.json. The prompt's learning
+process (slides, figure 6a) is out/results/learning.svg.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import common
 
 from eraser_core.__main__ import main as command
-from eraser_core.commands.folder import CHECKPOINT, ERASURE, PROMPT
+from eraser_core.commands.folder import CHECKPOINT, ERASURE, METRICS, PROMPT
+from eraser_core.evaluation.report import curves
+from eraser_core.files import write_bytes
 
 OUT = Path("out/results")
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
@@ -52,10 +57,24 @@ ERASINGS = (
 )
 
 
+def there(erasing: Erasing, out: Path) -> bool:
+    """Whether the erasure is finished."""
+    folder = erasing.folder(out)
+    return (folder / ERASURE).is_file() and not (folder / CHECKPOINT).is_file()
+
+
+def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
+    """The losses of the first KPOP erasing over its steps: `transfer` is p's own (eq. 6)."""
+    first = next((e for e in erasings if e.method == "kpop"), None)
+    if first is not None:
+        metrics = json.loads((first.folder(out) / METRICS).read_text(encoding="utf-8"))
+        write_bytes(out / "learning.svg", curves(metrics["losses"]).encode("utf-8"))
+
+
 def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
     """Make an erasure that is not there yet, going on with an interrupted one; the command's exit status."""
     folder = erasing.folder(out)
-    if (folder / ERASURE).is_file() and not (folder / CHECKPOINT).is_file():
+    if there(erasing, out):
         return 0
     if (folder / CHECKPOINT).is_file():
         return command(["erase", "--resume", str(folder)])
@@ -65,7 +84,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
     return command(words + [word for name, value in values.items() for word in (f"--{name}", value)])
 
 
-def score(erasings: list[Erasing], args: argparse.Namespace) -> int:
+def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     """One run of the pocket suite over all of them."""
     words = ["benchmark", "pocket", "--out", str(args.out / "pocket"), "--images", str(args.images)]
     words += ["--classes", str(args.classes)] + (["--steps", "2"] if args.smoke else [])
@@ -85,6 +104,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16, help="pictures a class")
     parser.add_argument("--classes", type=int, default=20, help="kept objects that are asked for")
     parser.add_argument("--erase-only", action="store_true", help="make the erasures and stop")
+    parser.add_argument("--score-only", action="store_true", help="score the erasures that are there and make none")
     parser.add_argument("--smoke", action="store_true", help="two erasures, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
@@ -94,12 +114,15 @@ def main() -> int:
         chosen = [e for e in ERASINGS if e.name in ("uce", "kpop")]
         args.images, args.classes, args.out = 1, 2, Path("out/results_smoke")
         quick = {name.replace("_", "-"): str(value) for name, value in common.SMOKE.items()}
+    if args.score_only:
+        chosen = [e for e in chosen if there(e, args.out)]
     for erasing in chosen:
         status = erase(erasing, args.out, quick)
         if status:
             return status
     if args.erase_only:
         return 0
+    learning_process(chosen, args.out)
     status = score(chosen, args)
     if status == 0:
         sys.stdout.write((args.out / "pocket" / "tables.md").read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,26 @@ def test_a_finished_run_draws_nothing_again(whole, erasure, monkeypatch):
     monkeypatch.setattr("eraser_core.evaluation.suites.runner.draw", never)
     assert main(words(erasure, whole)) == 0
     assert done_files(whole) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a process of its own")
+def test_ctrl_c_stops_between_batches_and_the_same_command_goes_on(whole, erasure, tmp_path, monkeypatch, caplog):
+    from eraser_core.evaluation.suites import runner
+
+    draw, calls = runner.draw, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(*arguments)
+
+    monkeypatch.setattr(runner, "draw", interrupted)
+    out = tmp_path / "stopped"
+    assert main(words(erasure, out)) == 130 and "the same command goes on" in caplog.text
+    assert len(pictures(out)) == 3 and len(calls) == 2  # the batch in hand was finished
+    assert main(words(erasure, out)) == 0 and len(calls) == 4
+    assert table(out) == table(whole)
 
 
 def test_two_processes_of_accelerate_give_the_table_of_one(whole, erasure, tmp_path):

@@ -93,8 +93,9 @@ def _object_tables(suite: PocketSuite, results: Results, subjects: Sequence[Subj
     erased = "; ".join(", ".join(t) for t in dict.fromkeys(suite.targets[s] for s in subjects))
     note = (
         f"{JUDGE}. Erased: {erased or 'nothing'}. ESR-k: not among the first k guesses; PSR-k: kept objects that are; "
-        f"the last column counts those in the retain set, the ones before it those that are not. {INTERVAL} Quoted rows: "
-        "Imagenette, ResNet-50, SD 1.4; +- over four splits."
+        "the last column counts those in the erasure's retain set, the ones before it those that are in none and no anchor "
+        f"(the untouched row: as the erasure below it has them). {INTERVAL} Quoted rows: Imagenette, ResNet-50, SD 1.4; "
+        "+- over four splits."
     )
     arrows = dict.fromkeys(columns, "(up)")
     title = "Erasing object-related concepts"
