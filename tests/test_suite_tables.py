@@ -226,7 +226,9 @@ def test_one_methods_erasures_of_several_artists_are_a_row_together(tmp_path):
 
 def test_the_pocket_suite_asks_for_a_category_by_members_and_word_and_calls_it_no_ner(tmp_path):
     concepts, judge = load_concepts(), load_judge()
-    subjects = [subject("uce animal", ["an animal"], anchors=["a vehicle"], retained=["a church"])]
+    # Another erasure's dog is a member of the category: erased with it, and kept by neither.
+    dogs = subject("uce dog", ["a dog"], anchors=["a gear"])
+    subjects = [subject("uce animal", ["an animal"], anchors=["a vehicle"], retained=["a church"]), dogs]
     suite = PocketSuite(concepts, judge, subjects, images=2, classes=None)
     plan = make_plan(suite, subjects, batch=64)
     items = {item.index: item for item in plan.items}
@@ -235,7 +237,7 @@ def test_the_pocket_suite_asks_for_a_category_by_members_and_word_and_calls_it_n
     assert len(members) == 2 * 13 and {item.concept for item in members} == {"animal"}
     assert {item.word for item in plan.items if item.part == "word"} == {"animal"}
     asked = {item.concept for item in plan.items if item.part == "objects"}
-    assert not asked & {c.name for c in concepts.members("animal")}
+    assert asked & {c.name for c in concepts.members("animal")} == {"dog"}
     dog, church = (judge.objects.index(name) for name in ("dog", "church"))
 
     def drawn_as(erased_by, _hidden, item):
@@ -253,9 +255,25 @@ def test_the_pocket_suite_asks_for_a_category_by_members_and_word_and_calls_it_n
     assert found["animal: uce animal"].cells["CR-0.3"].value == 0
     assert found["animal: uce animal"].cells["CR-0.5 by the word"].n == 8
     assert found["animal: uce animal"].cells["PSR-1"].value == 1
+    kept = {item.concept for item in plan.items if item.part == "objects"} - {"dog", "church"}
+    assert found["animal: uce animal"].cells["PSR-1"].n == 2 * len(kept)
     assert found["animal: uce animal"].cells["judge-FID"].value == pytest.approx(0, abs=1e-6)
     ours = [*table.columns, *found]
     assert not any("NER" in said or said == "FID" for said in ours)
+
+
+def test_without_erasures_the_pocket_suite_scores_the_untouched_model(tmp_path):
+    concepts, judge = load_concepts(), load_judge()
+    suite = PocketSuite(concepts, judge, [], images=1, classes=3)
+    plan = make_plan(suite, [], batch=64)
+    parts = {item.part for item in plan.items}
+    assert {"objects", "styles", "style alone"} <= parts and not parts & {"members", "word"}
+    zeros = {"objects": len(judge.objects), "styles": 6, "features": 4}
+    write(plan, tmp_path, "judge", **{k: lambda *_, n=n: [0.0] * n for k, n in zeros.items()})
+    tables = by_title(suite.tables(Results(plan, tmp_path, {})))
+    assert set(tables) == {"Erasing object-related concepts", "Does the model know the style?"}
+    (row,) = rows_of(tables["Erasing object-related concepts"]).values()
+    assert row.name == "untouched" and row.cells["ESR-1"] is None and row.cells["PSR-1"].value == 0
 
 
 def test_styles_are_scored_on_objects_that_no_erasing_used():

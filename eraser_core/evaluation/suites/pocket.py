@@ -56,7 +56,7 @@ class PocketSuite:
         self.categories = [c for c in concepts.categories if c in erased]
         self.objects = [c for c in concepts.drawn if c.name in erased]
         if not erased:
-            self.styles, self.categories = list(concepts.styles), ["animal"]
+            self.styles = list(concepts.styles)
         self.kept = self._choose(classes)
         first = [*(c.name for c in self.objects), *self.categories, *self.styles]
         self.concepts_shown = tuple([*first, *(c.name for c in self.kept)] if first else ())
@@ -97,10 +97,10 @@ class PocketSuite:
             found += self._alone(style)
         return found
 
-    def _object(self, concept: Concept, part: str = "objects", first: int = 0) -> list[Item]:
-        place = first + ROOM * self.concepts.objects.index(concept)
+    def _object(self, concept: Concept) -> list[Item]:
+        place = ROOM * self.concepts.objects.index(concept)
         asked = questions(self.concepts, [(concept, concept.phrase)], self._images, place)
-        return [_item(q, part, without_article(concept.phrase)) for q in asked]
+        return [_item(q, "objects", without_article(concept.phrase)) for q in asked]
 
     def _style(self, style: str) -> list[Item]:
         """On objects in whose prompts no erasure learnt, where there are some."""

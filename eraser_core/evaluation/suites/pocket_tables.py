@@ -66,6 +66,7 @@ class _Objects:
         self.targets = set(suite.targets[seen_from]) if seen_from is not None else set()
         kept = {c.name for c in suite.kept} | {c.name for c in suite.objects} - self.targets
         retained = _names(suite, seen_from) if seen_from is not None else set()
+        kept -= {c.name for category in self.targets for c in suite.concepts.members(category)}
         if seen_from is not None:
             kept -= {c.name for c in map(suite.concepts.find, seen_from.anchors) if c is not None}
         empty = Found((), {"objects": torch.zeros(0, 1), "features": torch.zeros(0, 1)})
