@@ -65,9 +65,9 @@ def there(erasing: Erasing, out: Path) -> bool:
 
 def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
     """The losses of the first KPOP erasing over its steps: `transfer` is p's own (eq. 6)."""
-    first = next((e for e in erasings if e.method == "kpop"), None)
-    if first is not None:
-        metrics = json.loads((first.folder(out) / METRICS).read_text(encoding="utf-8"))
+    found = [e.folder(out) / METRICS for e in erasings if e.method == "kpop"]
+    if found and found[0].is_file():  # a run stopped after its erasure was saved has none
+        metrics = json.loads(found[0].read_text(encoding="utf-8"))
         write_bytes(out / "learning.svg", curves(metrics["losses"]).encode("utf-8"))
 
 
@@ -87,7 +87,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
 def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     """One run of the pocket suite over all of them."""
     words = ["benchmark", "pocket", "--out", str(args.out / "pocket"), "--images", str(args.images)]
-    words += ["--classes", str(args.classes)] + (["--steps", "2"] if args.smoke else [])
+    words += ["--classes", str(args.classes)] + (["--steps", str(args.steps)] if args.steps else [])
     for erasing in erasings:
         folder = erasing.folder(args.out)
         words += ["--erasure", str(folder / ERASURE)]
@@ -103,6 +103,7 @@ def main() -> int:
     parser.add_argument("--groups", nargs="*", help="groups of rows (default: all)")
     parser.add_argument("--images", type=int, default=16, help="pictures a class")
     parser.add_argument("--classes", type=int, default=20, help="kept objects that are asked for")
+    parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
     parser.add_argument("--erase-only", action="store_true", help="make the erasures and stop")
     parser.add_argument("--score-only", action="store_true", help="score the erasures that are there and make none")
     parser.add_argument("--smoke", action="store_true", help="two erasures, a few steps and pictures")
@@ -112,7 +113,7 @@ def main() -> int:
     quick: dict[str, str] = {}
     if args.smoke:
         chosen = [e for e in ERASINGS if e.name in ("uce", "kpop")]
-        args.images, args.classes, args.out = 1, 2, Path("out/results_smoke")
+        args.images, args.classes, args.steps, args.out = 1, 2, 2, Path("out/results_smoke")
         quick = {name.replace("_", "-"): str(value) for name, value in common.SMOKE.items()}
     if args.score_only:
         chosen = [e for e in chosen if there(e, args.out)]
