@@ -1,4 +1,4 @@
-"""`python -m eraser_core erase|generate|score|info|merge`: the command-line face."""
+"""`python -m eraser_core erase|generate|score|knows|benchmark|info|merge`: the command-line face."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ examples
   score a file that someone shared; read what it says of itself:
     python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
     python -m eraser_core info out/church/erasure.safetensors
+  ask whether the model knows a concept; evaluate erasures side by side:
+    python -m eraser_core knows --model pocket --concept church ink
+    python -m eraser_core benchmark pocket --erasure out/church/erasure.safetensors --out out/evaluation
 
 The hidden prompt is private: it brings the concept back. It is no cryptographic key: whoever has the erased weights
 can train a prompt of their own, and whoever leaves the erasure file out has the original model.
@@ -86,6 +89,7 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=DTYPES, default="fp16", help="precision of the erasure file (default: fp16)")
     parser.add_argument("--images", type=int, default=60, help="pictures a scored column, 0 for none (default: 60)")
+    parser.add_argument("--no-check", action="store_true", help="do not look first whether the model knows the concept")
     settings = parser.add_argument_group("settings of the method", "Defaults depend on the model; see docs/methods/.")
     seen: dict[str, list[str]] = {}
     for method in METHODS.values():
@@ -96,6 +100,45 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
         flag = "--" + (field.alias or name).replace("_", "-")
         only = "" if len(methods) == len(METHODS) else f" ({', '.join(methods)})"
         settings.add_argument(flag, dest=f"setting_{field.alias or name}", help=f"{field.description}{only}")
+
+
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("suite", choices=("pocket", "imagenette", "i2p", "artists"), help="which suite")
+    parser.add_argument("--erasure", type=Path, nargs="+", action="extend", default=[], help="erasure files to compare")
+    parser.add_argument(
+        "--hidden-prompt", type=Path, nargs="+", action="extend", default=[], help="hidden prompt files of some of them"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="pictures a class (pocket: 16, imagenette: 500), a prompt (artists: 5), or prompts in all (i2p: every one)",
+    )
+    parser.add_argument("--classes", type=int, help="pocket: how many kept objects are asked for (default: all)")
+    parser.add_argument("--prompts", type=Path, help="i2p: the CSV of its prompts")
+    parser.add_argument("--artist", nargs="+", action="extend", help="artists: names (default: the slides' five)")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("weights"), help="folder of the metrics' models (default: weights)"
+    )
+    parser.add_argument(
+        "--reference", type=Path, help="i2p: a folder of pictures for FID (default: the untouched model's)"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="pictures drawn together (default: 16)")
+    parser.add_argument("--maps", type=int, default=4, help="erasures with attribution maps, 0 for none (default: 4)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted one goes on")
+    parser.add_argument("--force", action="store_true", help="replace another run of this command there")
+
+
+def _add_knows(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "--concept", nargs="+", action="extend", default=[], help="pocket: any of its words; else a class"
+    )
+    parser.add_argument("--artist", nargs="+", action="extend", default=[], help="an artist, asked of CLIP")
+    parser.add_argument("--images", type=int, default=8, help="pictures a column (default: 8)")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("weights"), help="folder of the metrics' models (default: weights)"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -136,6 +179,8 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("--hidden-prompt", type=Path, help="its hidden prompt file, to score recovery")
     score.add_argument("--images", type=int, default=60, help="pictures a column (default: 60)")
     score.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
+    _add_knows(commands.add_parser("knows", help="whether the model knows a concept at all"))
+    _add_benchmark(commands.add_parser("benchmark", help="the slides' evaluation of erasures: tables, grids, a report"))
     info = commands.add_parser("info", help="what a file or a model is, and what the pocket model knows")
     info.add_argument("files", nargs="*", type=Path, help="models, erasures, hidden prompts")
     info.add_argument("--model", help="`pocket`: list the words it knows; else as a file")
@@ -153,10 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 is success, 2 an error that the user can mend, 130 an interrupted run."""
     args = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from .commands import erase, generate, info, merge, score
+    from .commands import benchmark, erase, generate, info, knows, merge, score
 
     try:
         run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run, "merge": merge.run}
+        run |= {"benchmark": benchmark.run, "knows": knows.run}
         return run[args.command](args)
     except EraserError as error:
         sys.stderr.write(f"error: {error}\n")

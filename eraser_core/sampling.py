@@ -73,14 +73,19 @@ def sample(
     return latents
 
 
+def picture_seed(suite_seed: int, index: int) -> int:
+    """The seed of a picture, from (suite seed, index) alone."""
+    return int.from_bytes(hashlib.sha256(f"{suite_seed}/{index}".encode()).digest()[:7], "big")
+
+
+def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """Standard noise [len(seeds), *shape] on the CPU, each picture's from its own seed, whatever the batch."""
+    return torch.stack([torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
 def noise_for(shape: Sequence[int], suite_seed: int, indices: Sequence[int]) -> Tensor:
     """Standard noise [len(indices), *shape], each picture's from (suite seed, index) alone.
 
     So a resumed or divided run draws the same pictures, whatever its batches.
     """
-    rows = []
-    for index in indices:
-        digest = hashlib.sha256(f"{suite_seed}/{index}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        rows.append(torch.randn(tuple(shape), generator=generator))
-    return torch.stack(rows)
+    return seeded_noise(shape, [picture_seed(suite_seed, index) for index in indices])

@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 from made_up import noise, pictures, weights_like
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.evaluation.classifier import IMAGENETTE, Classifier, ResNet50
@@ -24,8 +24,8 @@ TORCHVISION = [
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("resnet") / "resnet50.pth"
-    torch.save(weights_like(ResNet50().state_dict()), path)
+    path = tmp_path_factory.mktemp("resnet") / "resnet50.safetensors"
+    save_file(weights_like(ResNet50().state_dict()), path)
     return path
 
 
@@ -44,7 +44,7 @@ def test_large_pictures_are_shrunk_as_torchvision_does(weights):
 def test_the_logits_are_torchvisions_own_call(weights):
     models = pytest.importorskip("torchvision.models", reason="only beside the fixed numbers above")
     network = models.resnet50(weights=None).eval()
-    network.load_state_dict(torch.load(weights, weights_only=True))
+    network.load_state_dict(load_file(weights))
     prepare = models.ResNet50_Weights.IMAGENET1K_V1.transforms()
     ours = Classifier(weights)
     for images in (pictures(1, 300, 240), pictures(1, 230, 411, seed=1), pictures(1, 600, 500)):
@@ -95,13 +95,28 @@ def test_a_missing_or_foreign_file_is_named(tmp_path):
     save_file({name: torch.zeros(7) for name in ResNet50().state_dict()}, path)
     with pytest.raises(ModelError, match=r"conv1\.weight is of another shape"):
         Classifier(path)
-    broken = tmp_path / "broken.pth"
+    broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")
-    with pytest.raises(ModelError, match=r"cannot read .*broken\.pth"):
+    with pytest.raises(ModelError, match=r"cannot read .*broken\.safetensors"):
         Classifier(broken)
-    torch.save([1, 2], broken)
-    with pytest.raises(ModelError, match="no list of weights"):
-        Classifier(broken)
+
+
+def test_a_pth_file_is_never_read_and_its_conversion_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "resnet50.pth"
+    torch.save(weights_like(ResNet50().state_dict()), path)
+
+    def never(*_args, **_options):
+        raise AssertionError("read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", never)
+        for asked in (path, path.with_suffix(".safetensors")):  # named, or lying where the other is wanted
+            with pytest.raises(ModelError, match=r"only safetensors are: convert it once") as error:
+                Classifier(asked)
+    said = str(error.value).split("`")  # the two lines that the message gives do what it says
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join((said[1], said[3])))
+    assert Classifier(path.with_suffix(".safetensors")).logits(pictures(1, 64, 64)).shape == (1, 1000)
 
 
 def test_it_downloads_only_when_told_to(monkeypatch, weights):
@@ -111,7 +126,7 @@ def test_it_downloads_only_when_told_to(monkeypatch, weights):
         @staticmethod
         def get_state_dict(**options):
             asked.append(options)
-            return torch.load(weights, weights_only=True)
+            return load_file(weights)
 
     models = types.ModuleType("torchvision.models")
     models.ResNet50_Weights = types.SimpleNamespace(IMAGENET1K_V2=Weights)

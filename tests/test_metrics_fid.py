@@ -9,6 +9,7 @@ import types
 import pytest
 import torch
 from made_up import pictures, weights_like
+from safetensors.torch import save_file
 
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.evaluation import fid
@@ -137,22 +138,27 @@ def test_inception_gets_the_file_and_whole_numbers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", types.ModuleType("torch_fidelity"))
     stand_in = types.SimpleNamespace(NoTrainInceptionV3=FakeInception)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", stand_in)
-    path = tmp_path / "inception.pth"
-    torch.save({"fc.weight": torch.zeros(1)}, path)
+    path = tmp_path / "inception.safetensors"
+    save_file({"fc.weight": torch.ones(1)}, path)
     extractor = InceptionFeatures(path)
-    assert extractor._network.said == ("inception-v3-compat", ["2048"], str(path)) and extractor.prefix == ""
+    *asked, given = extractor._network.said
+    assert asked == ["inception-v3-compat", ["2048"]] and extractor.prefix == ""
+    assert torch.load(given, weights_only=True) == {"fc.weight": torch.ones(1)}  # as torch-fidelity reads it
     images = pictures(2, 3, 3)
     assert torch.equal(extractor.features(images), (images * 255).round().flatten(1))  # no 6.9999 cut to 6
 
 
 def test_missing_or_doubtful_inception_weights_are_named(tmp_path, monkeypatch):
-    path = tmp_path / "inception.pth"
+    path = tmp_path / "inception.safetensors"
     with pytest.raises(ModelError, match=r"there is no file .*weights-inception-2015-12-05.*Nothing is downloaded"):
         InceptionFeatures(path)
-    torch.save({"call": print}, path)
+    torch.save({"call": print}, path.with_suffix(".pth"))
+    with pytest.raises(ModelError, match="only safetensors are"):
+        InceptionFeatures(path)
+    path.write_bytes(path.with_suffix(".pth").read_bytes())
     with pytest.raises(ModelError, match="cannot read"):
         InceptionFeatures(path)
-    torch.save({"fc.weight": torch.zeros(1)}, path)
+    save_file({"fc.weight": torch.zeros(1)}, path)
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ModelError, match="pip install torch-fidelity"):
         InceptionFeatures(path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from made_up import pictures, weights_like
+from safetensors.torch import load_file, save_file
 
 from eraser_core.errors import ModelError
 from eraser_core.evaluation.perceptual import AlexNet, JudgeDistance, Lpips, unit_distance
@@ -17,37 +20,46 @@ LIBRARY = [0.10069694, 0.10108214]
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("alexnet") / "alexnet.pth"
+    path = tmp_path_factory.mktemp("alexnet") / "alexnet.safetensors"
     classifier = {"classifier.6.weight": torch.zeros(2, 2)}  # the published file holds more than is needed
-    torch.save(weights_like(AlexNet().state_dict()) | classifier, path)
+    save_file(weights_like(AlexNet().state_dict()) | classifier, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory):
     """Heads of one: the formula without what was learnt."""
-    path = tmp_path_factory.mktemp("heads") / "heads.pth"
+    path = tmp_path_factory.mktemp("heads") / "heads.safetensors"
     sizes = (64, 192, 384, 256, 256)
-    torch.save({f"lin{i}.model.1.weight": torch.ones(1, c, 1, 1) for i, c in enumerate(sizes)}, path)
+    save_file({f"lin{i}.model.1.weight": torch.ones(1, c, 1, 1) for i, c in enumerate(sizes)}, path)
     return path
 
 
-def test_the_distance_is_the_librarys(backbone):
-    pytest.importorskip("torchmetrics", reason="brings LPIPS's heads: pip install -e '.[test]'")
-    found = Lpips(backbone).distances(pictures(2, 64, 64, 1), pictures(2, 64, 64, 2))
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """The learnt heads that torchmetrics brings, converted as a user converts them."""
+    package = pytest.importorskip("torchmetrics", reason="brings LPIPS's heads: pip install -e '.[test]'")
+    source = Path(package.__file__).parent / "functional" / "image" / "lpips_models" / "alex.pth"
+    path = tmp_path_factory.mktemp("learnt") / "alex.safetensors"
+    save_file({k: v.contiguous() for k, v in torch.load(source, map_location="cpu", weights_only=True).items()}, path)
+    return path
+
+
+def test_the_distance_is_the_librarys(backbone, learnt):
+    found = Lpips(backbone, learnt).distances(pictures(2, 64, 64, 1), pictures(2, 64, 64, 2))
     assert found.tolist() == pytest.approx(LIBRARY, rel=1e-3)
 
 
-def test_the_distance_is_the_librarys_own_call(backbone):
+def test_the_distance_is_the_librarys_own_call(backbone, learnt):
     pytest.importorskip("torchvision", reason="only beside the fixed numbers above")
     lpips = pytest.importorskip("torchmetrics.functional.image.lpips")
     theirs = lpips._LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
-    tensors = torch.load(backbone, weights_only=True)
+    tensors = load_file(backbone)
     own = theirs.net.state_dict()
     theirs.net.load_state_dict({name: tensors["features." + name.partition(".")[2]] for name in own})
     first, second = pictures(3, 96, 72, 3), pictures(3, 96, 72, 4)
     expected = theirs(first, second, normalize=True).flatten()
-    assert torch.allclose(Lpips(backbone).distances(first, second, batch=2), expected, atol=1e-6)
+    assert torch.allclose(Lpips(backbone, learnt).distances(first, second, batch=2), expected, atol=1e-6)
 
 
 def test_the_formula_by_hand():
@@ -94,13 +106,13 @@ def test_the_stand_in_by_an_independent_way():
     assert metric.distances(first, first).abs().max() == 0
 
 
-def test_what_is_missing_is_named(backbone, tmp_path, monkeypatch):
+def test_what_is_missing_is_named(backbone, heads, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"there is no file .*alexnet-owt.*Nothing is downloaded"):
-        Lpips(tmp_path / "nothing.pth")
+        Lpips(tmp_path / "nothing.safetensors", heads)
     with pytest.raises(ModelError, match="holds no LPIPS weights"):
         Lpips(backbone, backbone)
     monkeypatch.setattr("eraser_core.evaluation.perceptual.HEADS_IN_PACKAGES", (("no_such_package", "alex.pth"),))
     with pytest.raises(ModelError, match="pip install torchmetrics"):
-        Lpips(backbone)
+        Lpips(backbone, tmp_path / "nothing.safetensors")
     with pytest.raises(ModelError, match="one shape"):
         JudgeDistance(judge()).distances(torch.zeros(1, 3, 64, 64), torch.zeros(2, 3, 64, 64))

@@ -14,7 +14,17 @@ from .. import erase as engine
 from .. import estimate
 from ..errors import RequestError
 from ..evaluation import grid
-from ..evaluation.pocket import Task, object_task, settings_for, style_task, summary, untouched
+from ..evaluation.knows import enough, quick_look
+from ..evaluation.pocket import (
+    Task,
+    category_of,
+    category_task,
+    object_task,
+    settings_for,
+    style_task,
+    summary,
+    untouched,
+)
 from ..evaluation.pocket import score as score_task
 from ..evaluation.report import before_after
 from ..files import peak_memory, write_bytes, write_json
@@ -40,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = opened(args)
     request, tasks = _request(args, model)
+    if not args.resume and not args.no_check:
+        _warn_of_unknown(model, tasks)
     try:
         result = _erase(args, out, model, request, tasks)
     except Interrupted:
@@ -47,6 +59,21 @@ def run(args: argparse.Namespace) -> int:
         return 130
     _write(out, model, result, tasks, args.images)
     return 0
+
+
+def _warn_of_unknown(model: Model, tasks: Sequence[Task]) -> None:
+    """A quick look, where a judge is at hand: what the model does not draw, an erasure cannot take away."""
+    for task in (task for task in tasks if task.kind != "category"):
+        seen = quick_look(model, task.concept)
+        if seen is not None and not enough(seen):
+            log.warning(
+                "the model hardly knows %r: %d of %d pictures show it. Its figures after erasing will look good whatever "
+                "was erased; look with `python -m eraser_core knows --concept %s`, or skip this with --no-check",
+                task.concept,
+                seen.hits,
+                seen.n,
+                task.concept,
+            )
 
 
 def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task]]:
@@ -83,6 +110,12 @@ def _pocket_tasks(
         if name in concepts.styles:
             tasks.append(
                 style_task(concepts, model.denoiser, name, anchor=anchor, retain=args.retain, seed=args.seed, n=n)
+            )
+            continue
+        category = category_of(concepts, name)
+        if category is not None:
+            tasks.append(
+                category_task(concepts, model.denoiser, category, anchor=anchor, retain=args.retain, seed=args.seed)
             )
             continue
         others = [other for other, *_ in wanted if other != name and other not in concepts.styles]
@@ -149,6 +182,9 @@ def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task]
         write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
     rows: list[dict[str, Any]] = []
     for i, task in enumerate(tasks if n else ()):
+        if task.kind == "category":
+            log.info("a category is scored by `python -m eraser_core benchmark pocket`")
+            continue
         log.info("scoring %r, %d pictures a column", task.concept, n)
         hidden = prompts[i] if prompts else None
         other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None

@@ -23,7 +23,7 @@ NEEDED = {
     "config.json": ("config.json",),
     "preprocessor_config.json": ("preprocessor_config.json",),
     "the tokenizer (tokenizer.json, or vocab.json and merges.txt)": ("tokenizer.json", "vocab.json"),
-    "the weights (model.safetensors or pytorch_model.bin)": ("model.safetensors", "pytorch_model.bin"),
+    "the weights (model.safetensors)": ("model.safetensors",),
 }
 
 
@@ -43,7 +43,9 @@ class ClipScorer:
                 f"lacks {', '.join(lacking)}. Nothing is downloaded: put the files there"
             )
         try:
-            self._model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+            self._model: Any = (
+                CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval().to(device)
+            )
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self._prepare: Any = _pillow_processor().from_pretrained(folder, local_files_only=True)
         except Exception as error:  # a damaged file raises a dozen kinds

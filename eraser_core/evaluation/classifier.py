@@ -1,7 +1,7 @@
 """The slides' judge of objects: ResNet-50 on ImageNet (He et al., arXiv 1512.03385; strides as torchvision has them).
 
-The network is written out here with torchvision's parameter names, so torchvision's own weights file fills it and
-torchvision itself, whose builds depend on torch's, need not be there.
+The network is written out here with torchvision's parameter names, so torchvision's own weights, converted to
+safetensors, fill it and torchvision itself, whose builds depend on torch's, need not be there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .objects import ranks
 from .optional import optional
 from .weights import check_pictures, fill, read_weights
 
-WANTED = "torchvision's ResNet-50 weights (resnet50-0676ba61.pth is IMAGENET1K_V1, resnet50-11ad3fa6.pth is V2)"
+WANTED = "torchvision's ResNet-50 weights (resnet50-0676ba61 is IMAGENET1K_V1, resnet50-11ad3fa6 is V2)"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The ten classes of Imagenette by their number in ImageNet.
 IMAGENETTE = {
@@ -91,7 +91,7 @@ class Classifier:
             fetched = models.ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
             fill(network, fetched, Path("torchvision's download"), WANTED)
         else:
-            path = Path("resnet50-0676ba61.pth") if weights is None else weights
+            path = Path("resnet50-0676ba61.safetensors") if weights is None else weights
             fill(network, read_weights(path, WANTED), path, WANTED)
         self._network, self._resize, self._device = network.to(device), resize, torch.device(device)
 

@@ -48,7 +48,7 @@ class Examiner:
         suite_seed: int = 0,
     ):
         self.denoiser, self.judge, self.suite_seed = denoiser, judge, suite_seed
-        self._decode, self._guidance, self._steps = decode, guidance, steps
+        self.guidance, self.steps, self._decode = guidance, steps, decode
         self._untouched: dict[Question, int] = {}
 
     def images(
@@ -70,8 +70,15 @@ class Examiner:
 
     def draw(self, context: Context, negative: Context, indices: Sequence[int], edit: Edit | None = None) -> Tensor:
         """Pictures [len(indices), 3, h, w] of contexts, one a picture."""
-        noise = noise_for(self.denoiser.latent_shape, self.suite_seed, indices).to(self.denoiser.device)
-        return self._decode(sample(self.denoiser, noise, context, negative, self._steps, self._guidance, edit))
+        noise = noise_for(self.denoiser.latent_shape, self.suite_seed, indices)
+        return self.draw_from(noise, context, negative, self.guidance, edit)
+
+    def draw_from(
+        self, noise: Tensor, context: Context, negative: Context, guidance: float, edit: Edit | None = None
+    ) -> Tensor:
+        """The same from noise [b, c, h, w] and with a guidance scale of the caller's."""
+        noise = noise.to(self.denoiser.device)
+        return self._decode(sample(self.denoiser, noise, context, negative, self.steps, guidance, edit))
 
     def _contexts(
         self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float, halves: Halves

@@ -8,6 +8,7 @@ judge-FID and judge-KID.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..pocket.judge import Judge
 from .optional import optional
 from .weights import check_pictures, read_weights
 
-WANTED = "the FID's Inception weights (weights-inception-2015-12-05-6726825d.pth of the package torch-fidelity)"
+WANTED = "the FID's Inception weights (weights-inception-2015-12-05-6726825d of the package torch-fidelity)"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -36,17 +37,21 @@ class Extractor(Protocol):
 
 
 class InceptionFeatures:
-    """The 2048 features that papers report, through torchmetrics; `weights` is a local file. ModelError says what is
+    """The 2048 features that papers report, through torchmetrics; `weights` is a local safetensors file. ModelError says what is
     missing."""
 
     prefix = ""
 
     def __init__(self, weights: Path, device: str | torch.device = "cpu"):
-        read_weights(weights, WANTED)  # refuses what holds more than tensors: torch-fidelity itself would run it
+        tensors = read_weights(weights, WANTED)
         optional("torch_fidelity", "FID", "torch-fidelity")
         build = optional("torchmetrics.image.fid", "FID", "torchmetrics").NoTrainInceptionV3
+        # torch-fidelity loads what torch.save wrote, and would run it: it is given a copy of the tensors, from memory
+        copy = io.BytesIO()
+        torch.save(tensors, copy)
+        copy.seek(0)
         try:
-            self._network: Any = build("inception-v3-compat", ["2048"], str(weights)).to(device)
+            self._network: Any = build("inception-v3-compat", ["2048"], copy).to(device)
         except Exception as error:  # a damaged or foreign file raises a dozen kinds
             raise ModelError(
                 f"cannot read {weights.resolve()} ({error}): it should be {WANTED}".replace("\n", " ")
@@ -89,9 +94,14 @@ def pictures_in(folder: Path) -> Iterator[Tensor]:
         raise RequestError(f"the reference folder {folder} holds no pictures ({', '.join(PICTURES)})")
     for path in paths:
         with Image.open(path) as picture:
-            rgb = picture.convert("RGB")
-        pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
-        yield pixels.view(1, rgb.height, rgb.width, 3).permute(0, 3, 1, 2) / 255
+            yield to_tensor(picture)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """[1, 3, h, w] in [0, 1]."""
+    rgb = picture.convert("RGB")
+    pixels = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
+    return pixels.view(1, rgb.height, rgb.width, 3).permute(0, 3, 1, 2) / 255
 
 
 def frechet_distance(reference: Tensor, features: Tensor) -> float:

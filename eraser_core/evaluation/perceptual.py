@@ -1,7 +1,7 @@
 """LPIPS: how different two pictures look (Zhang et al., arXiv 1801.03924, eq. 1, AlexNet, version 0.1).
 
-The backbone is torchvision's AlexNet file from the user's disk; the five learnt weights a channel (6 kB) come with the
-packages torchmetrics and lpips, or from a file. `JudgeDistance` is the pocket model's stand-in: the same formula on the
+The backbone is torchvision's AlexNet from the user's disk, the five learnt weights a channel (6 kB) those that come with
+the packages torchmetrics and lpips; both converted to safetensors. `JudgeDistance` is the pocket model's stand-in: the same formula on the
 judge's features without learnt weights. Its figures are called judge-LPIPS, never LPIPS.
 """
 
@@ -20,7 +20,7 @@ from ..pocket.judge import Judge
 from .weights import check_pictures, fill, read_weights
 
 WANTED = "torchvision's AlexNet weights (alexnet-owt-7be5be79.pth)"
-WANTED_HEADS = "LPIPS 0.1's weights for AlexNet (alex.pth of the packages torchmetrics or lpips)"
+WANTED_HEADS = "LPIPS 0.1's weights for AlexNet (alex.pth inside the packages torchmetrics and lpips)"
 HEADS_IN_PACKAGES = (("torchmetrics", "functional/image/lpips_models/alex.pth"), ("lpips", "weights/v0.1/alex.pth"))
 CHANNELS = (64, 192, 384, 256, 256)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -64,19 +64,18 @@ def unit_distance(first: Sequence[Tensor], second: Sequence[Tensor], weights: Se
 
 
 class Lpips:
-    """LPIPS with AlexNet. `backbone` and `heads` are local files; without `heads` the installed packages are looked in."""
+    """LPIPS with AlexNet. `backbone` and `heads` are local safetensors files; ModelError says what is missing."""
 
     name = "LPIPS"
 
-    def __init__(self, backbone: Path, heads: Path | None = None, device: str | torch.device = "cpu"):
+    def __init__(self, backbone: Path, heads: Path, device: str | torch.device = "cpu"):
         self._network, self._device = AlexNet(), torch.device(device)
         fill(self._network, read_weights(backbone, WANTED), backbone, WANTED)
         self._network.to(self._device)
-        path = heads if heads is not None else _installed_heads()
-        tensors = read_weights(path, WANTED_HEADS)
+        tensors = read_weights(heads, WANTED_HEADS + _where_installed())
         names = [f"lin{i}.model.1.weight" for i in range(len(CHANNELS))]
         if any(name not in tensors for name in names):
-            raise ModelError(f"{path.resolve()} holds no LPIPS weights: it should be {WANTED_HEADS}")
+            raise ModelError(f"{heads.resolve()} holds no LPIPS weights: it should be {WANTED_HEADS}")
         self._heads = [tensors[name].to(self._device) for name in names]
 
     @torch.no_grad()
@@ -122,10 +121,11 @@ def _check_pairs(first: Tensor, second: Tensor) -> None:
         raise ModelError(f"pairs of pictures must have one shape, these are {list(first.shape)}, {list(second.shape)}")
 
 
-def _installed_heads() -> Path:
+def _where_installed() -> str:
+    """Where an installed package keeps its copy, for the message."""
     for package, inside in HEADS_IN_PACKAGES:
         spec = importlib.util.find_spec(package)  # does not import it
         path = Path(spec.origin).parent / inside if spec is not None and spec.origin else None
         if path is not None and path.is_file():
-            return path
-    raise ModelError(f"LPIPS needs {WANTED_HEADS}: type `pip install torchmetrics`, or give the file as `heads`")
+            return f": {path}"
+    return ": `pip install torchmetrics` brings them"

@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,15 +19,15 @@ from ..anchors import nearest
 from ..denoiser import Denoiser, Edit
 from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
-from ..pocket.concepts import Concept, Concepts, with_article
+from ..pocket.concepts import Concept, Concepts, with_article, without_article
 from ..pocket.tokenizer import split_words
 from ..request import Request, Target
-from .examiner import Examiner, Head, Question
+from .examiner import Examiner, Question
 from .objects import Rate, esr, psr
 
 FORGERIES = 3
-# A style is spread over every object's prompts: it takes more steps and more z_t than an object does.
-STYLE_SETTINGS = {"iterations": 300, "pool_size": 512}
+# A style or a category is spread over many objects' prompts: it takes more steps and more z_t than one object does.
+BROAD_SETTINGS = {"iterations": 300, "pool_size": 512}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Task:
     `retained`, `look_alike` (those of `kept` that resemble the concept).
     """
 
-    kind: Head
+    kind: Literal["object", "style", "category"]
     concept: str
     anchor: str
     retained: tuple[str, ...]
@@ -79,12 +79,12 @@ def object_task(
     phrases = tuple(with_article(s) for s in synonyms)
     target = Target(concept.phrase, put.phrase if put else anchor, phrases, _templates(concepts))
     sheets = {
-        "erased": _questions(concepts, [(concept, concept.phrase)], n, 0),
-        "synonym": _questions(concepts, [(concept, s) for s in concept.synonyms if s not in phrases], n, 10_000),
-        "description": _questions(concepts, [(concept, s) for s in concept.descriptions], n, 20_000),
-        "kept": _questions(concepts, [(c, c.phrase) for c in kept], n, 30_000),
-        "retained": _questions(concepts, [(c, c.phrase) for c in retained], n, 40_000),
-        "look_alike": _questions(concepts, [(c, c.phrase) for c in kept if c.name in concept.look_alikes], n, 50_000),
+        "erased": questions(concepts, [(concept, concept.phrase)], n, 0),
+        "synonym": questions(concepts, [(concept, s) for s in concept.synonyms if s not in phrases], n, 10_000),
+        "description": questions(concepts, [(concept, s) for s in concept.descriptions], n, 20_000),
+        "kept": questions(concepts, [(c, c.phrase) for c in kept], n, 30_000),
+        "retained": questions(concepts, [(c, c.phrase) for c in retained], n, 40_000),
+        "look_alike": questions(concepts, [(c, c.phrase) for c in kept if c.name in concept.look_alikes], n, 50_000),
     }
     request = Request((target,), tuple(c.phrase for c in retained), seed)
     return Task("object", concept.name, target.anchor, tuple(c.name for c in retained), request, sheets)
@@ -131,25 +131,65 @@ def style_task(
         templates[i % 4].replace("{phrase}", c.phrase).replace("{}", s) for i, c in enumerate(learnt) for s in retained
     ]
     sheets = {
-        "erased": _style_questions(concepts, scored, [(style, style)], n, 0),
-        "synonym": _style_questions(concepts, scored, [(style, s) for s in concepts.style_synonyms[style]], n, 10_000),
-        "kept": _style_questions(concepts, scored, [(s, s) for s in kept], n, 30_000),
-        "retained": _style_questions(concepts, scored, [(s, s) for s in retained], n, 40_000),
+        "erased": style_questions(concepts, scored, [(style, style)], n, 0),
+        "synonym": style_questions(concepts, scored, [(style, s) for s in concepts.style_synonyms[style]], n, 10_000),
+        "kept": style_questions(concepts, scored, [(s, s) for s in kept], n, 30_000),
+        "retained": style_questions(concepts, scored, [(s, s) for s in retained], n, 40_000),
     }
     return Task("style", style, anchor, retained, Request((target,), tuple(prompts), seed), sheets)
 
 
 def settings_for(tasks: Sequence[Task], known: Collection[str]) -> dict[str, Any]:
     """What these tasks need beyond the pocket preset, as far as a method has such settings (`known`, their names)."""
-    if not any(task.kind == "style" for task in tasks):
+    if all(task.kind == "object" for task in tasks):
         return {}
-    return {name: value for name, value in STYLE_SETTINGS.items() if name in known}
+    return {name: value for name, value in BROAD_SETTINGS.items() if name in known}
+
+
+def category_task(
+    concepts: Concepts,
+    denoiser: Denoiser,
+    category: str,
+    *,
+    anchor: str | None = None,
+    retain: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Task:
+    """Erase a category ("animal", the pocket's stand-in for nudity): its word and every object of it, one concept.
+
+    `retain` names what to keep; None is half of the objects outside, drawn by the seed. Without an `anchor` the nearest
+    other category's word is drawn in its place. No sheets: no single class is right, `benchmark pocket` scores it.
+    """
+    phrase = concepts.categories[category]
+    others = [c for c in concepts.drawn if c.category != category]
+    retained = tuple(
+        random.Random(f"retain/{seed}").sample(others, len(others) // 2)
+        if retain is None
+        else [_drawn(concepts, other) for other in retain]
+    )
+    if anchor is None:
+        anchor = nearest(denoiser, phrase, [p for word, p in concepts.categories.items() if word != category])
+    members = tuple(c.phrase for c in concepts.members(category))
+    target = Target(phrase, anchor, members, _templates(concepts))
+    request = Request((target,), tuple(c.phrase for c in retained), seed)
+    return Task("category", category, target.anchor, tuple(c.name for c in retained), request)
+
+
+def category_of(concepts: Concepts, text: str) -> str | None:
+    """The category that a word or phrase names ("animal", "an animal"), or None."""
+    wanted = without_article(text.strip().lower())
+    return wanted if wanted in concepts.categories else None
 
 
 def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], index: int, n: int) -> Task:
     """The task of target `index` of an erasure, from the erasure's metadata: to score a file that someone shared."""
     request = Request.from_facts(json.loads(facts["erasure.request"]))
     target = request.targets[index]
+    if category_of(concepts, target.concept) is not None:
+        raise RequestError(
+            f"{target.concept!r} is a category, of which no single object is right: score it with "
+            "`python -m eraser_core benchmark pocket`"
+        )
     if target.concept in concepts.styles:
         kept = [s for s in concepts.styles if any(s in split_words(prompt) for prompt in request.retain)]
         return style_task(concepts, denoiser, target.concept, anchor=target.anchor, retain=kept, seed=request.seed, n=n)
@@ -183,7 +223,7 @@ def _templates(concepts: Concepts) -> tuple[str, ...]:
     return tuple(t.replace("{phrase}", "{}") for t in (*training.object, *styled))
 
 
-def _questions(concepts: Concepts, pairs: Sequence[tuple[Concept, str]], n: int, first: int) -> tuple[Question, ...]:
+def questions(concepts: Concepts, pairs: Sequence[tuple[Concept, str]], n: int, first: int) -> tuple[Question, ...]:
     """n questions, evenly over (object, phrase) pairs and then over scoring templates and styles seen together."""
     if not pairs:
         return ()
@@ -200,7 +240,7 @@ def _questions(concepts: Concepts, pairs: Sequence[tuple[Concept, str]], n: int,
     return tuple(found)
 
 
-def _style_questions(
+def style_questions(
     concepts: Concepts, objects: Sequence[Concept], pairs: Sequence[tuple[str, str]], n: int, first: int
 ) -> tuple[Question, ...]:
     """n questions, evenly over objects and (style, word) pairs in turn, without pairs never seen together."""

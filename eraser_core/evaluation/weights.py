@@ -1,36 +1,52 @@
-"""Weights that the user has on disk: nothing here downloads."""
+"""Weights that the user has on disk: nothing here downloads, and only safetensors are read.
+
+Published .pth files are converted once, outside this program (torch.load can run what it reads, so it is not ours to
+call):
+
+    import torch; from safetensors.torch import save_file
+    save_file({k: v.contiguous() for k, v in torch.load("X.pth", map_location="cpu", weights_only=True).items()}, "X.safetensors")
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ModelError
 
 
-def read_weights(path: Path, wanted: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth file as torchvision publishes them (tensors alone are read).
+def conversion(source: Path) -> str:
+    """The two lines of Python that turn a .pth file of tensors into the .safetensors beside it."""
+    return (
+        "convert it once, in Python: `import torch; from safetensors.torch import save_file` and "
+        f"`save_file({{k: v.contiguous() for k, v in torch.load({source.name!r}, map_location='cpu', weights_only=True).items()}}, "
+        f"{source.with_suffix('.safetensors').name!r})`"
+    )
 
-    `wanted` says in words which file belongs there. ModelError if it is missing or no such file.
+
+def read_weights(path: Path, wanted: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, on the CPU.
+
+    `wanted` says in words which file belongs there. ModelError if it is missing, damaged or of another format.
     """
+    published = path.with_suffix(".pth")
+    if path.suffix == ".safetensors" and not path.is_file() and published.is_file():
+        raise ModelError(f"{published.resolve()} is not read, only safetensors are: {conversion(published)}")
     if not path.is_file():
         raise ModelError(
-            f"there is no file {path.resolve()}: it should be {wanted}. Nothing is downloaded: put it there"
+            f"there is no file {path.resolve()}: it should be {wanted}, as safetensors. Nothing is downloaded: put it "
+            f"there; where you have a .pth file, {conversion(published)}"
         )
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path.resolve()} is not read, only safetensors are: {conversion(path)}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise a dozen kinds
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"cannot read {path.resolve()} ({error}): it should be {wanted}".replace("\n", " ")) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ModelError(f"{path.resolve()} is no list of weights: it should be {wanted}")
-    return dict(loaded)
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, wanted: str) -> None:
