@@ -82,7 +82,7 @@ def noise_of(model: Model, concept: Concept, n: int, suite_seed: int) -> Tensor:
 def contexts(model: Model, prompts: Sequence[str], hidden: HiddenPrompt | None) -> tuple[Any, Any]:
     """The prompts' contexts and the empty one, both with the hidden prompt where there is one."""
     both = model.denoiser.encode(prompts), model.denoiser.encode([""])
-    return both if hidden is None else hidden.join(*both, halves="both")
+    return both if hidden is None else hidden.join(*both)
 
 
 def maps_of(

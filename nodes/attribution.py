@@ -131,11 +131,6 @@ def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[
     positions = {word: word_positions(denoiser, prompt, word) for word in words}
     positive = _context(denoiser, "positive", values.get("positive")) or own
     negative = _context(denoiser, "negative", values.get("negative")) or denoiser.encode([""])
-    if positive.tokens.shape[1] != negative.tokens.shape[1]:
-        raise RequestError(
-            f"positive has {positive.tokens.shape[1]} tokens, negative {negative.tokens.shape[1]}: connect both, and put "
-            "both through the same Hidden Prompt Inject"
-        )
     noise = noise_for(denoiser.latent_shape, values["seed"], range(batch)).to(denoiser.device)
     bar, total = comfy.utils.ProgressBar(100), batch * steps * (2 if guidance > 1 else 1)
     denoiser.on_forward = lambda rows: bar.update_absolute(100 * rows.no_grad // total, 100)

@@ -90,6 +90,17 @@ def drawn(tiny, edit=None, hidden=None, seed=0):
     return noise, context, negative
 
 
+def test_a_negative_half_of_another_length_is_not_looked_at(tiny):
+    noise, context, _ = drawn(tiny, hidden=hidden_prompt(tiny, 1.0))
+    negative, word = tiny.encode([""]), {"first": [1]}
+    assert negative.tokens.shape[1] != context.tokens.shape[1]
+    # At the first step guidance changes no latents yet, so what is seen must be what is seen without any.
+    alone, guided = (heat_maps(tiny, noise, context, negative, 1, scale) for scale in (1.0, 3.0))
+    assert torch.allclose(alone.maps, guided.maps, atol=1e-5) and not torch.allclose(alone.latents, guided.latents)
+    one, two = (cosines(tiny, noise, context, negative, 1, scale, word).values["first"] for scale in (1.0, 3.0))
+    assert torch.allclose(one, two, atol=1e-5)
+
+
 def test_watching_changes_no_picture_and_leaves_no_hook(tiny):
     noise, context, negative = drawn(tiny)
     found = heat_maps(tiny, noise, context, negative, 3, 3.0)

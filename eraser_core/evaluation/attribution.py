@@ -48,13 +48,17 @@ def heat_maps(
 ) -> HeatMaps:
     """Draw pictures as `sampling.sample` does and keep the tokens' heat maps.
 
-    A hidden prompt is used by extending both contexts, its tokens have maps of their own after the prompt's. `network`
+    A hidden prompt is used by extending the context (`HiddenPrompt.join`), its tokens have maps of their own after the
+    prompt's. `network`
     is the module that runs; by default the denoiser's. ModelError if it has no attn2 blocks.
     """
     b, sums = len(noise), dict[str, Tensor]()
 
     def take(block: str, q: Tensor, k: Tensor) -> None:
-        # The last b rows are the conditional half, with guidance or without (sampling.guided).
+        # The last b rows are the conditional half, with guidance or without; a negative half of another length runs by
+        # itself (sampling.guided).
+        if k.shape[2] != context.tokens.shape[1]:
+            return
         maps = probabilities(q[-b:], k[-b:]).mean(1).transpose(1, 2)
         sums[block] = sums[block] + maps if block in sums else maps
 

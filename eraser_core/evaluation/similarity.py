@@ -65,6 +65,8 @@ def cosines(
     b, found, timesteps = len(noise), dict[str, dict[str, list[Tensor]]](), list[int]()
 
     def take(block: str, q: Tensor, k: Tensor) -> None:
+        if k.shape[2] != length:  # the negative half, by itself because it is of another length
+            return
         for name, positions in tokens.items():
             value = cosine(q[-b:], k[-b:, :, list(positions)]).cpu()
             found.setdefault(name, {}).setdefault(block, []).append(value)

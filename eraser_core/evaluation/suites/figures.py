@@ -55,7 +55,7 @@ def _contexts(model: Model, subject: Subject | None, item: Item) -> tuple[Contex
     context, negative = model.denoiser.encode([item.prompt]), model.denoiser.encode([""])
     if subject is None:
         return context, negative
-    return subject.prompts[0].extend(context), subject.prompts[0].extend(negative)
+    return subject.prompts[0].join(context, negative)
 
 
 def _noise(model: Model, item: Item) -> Tensor:

@@ -53,21 +53,19 @@ def draw(model: Model, suite: Suite, unit: Unit, edits: Mapping[str, Edit]) -> T
     denoiser, examiner, subject = model.denoiser, model.examiner, unit.variant.subject
     context, negative = denoiser.encode([item.prompt for item in unit.items]), denoiser.encode([""])
     if subject is not None and unit.variant.hidden:
-        context, negative = _with_prompts(suite, subject, unit, context, negative)
+        context = _with_prompts(suite, subject, unit, context)
     noise = seeded_noise(denoiser.latent_shape, [item.noise_seed(examiner.suite_seed) for item in unit.items])
     guidance = unit.items[0].guidance
     edit = None if subject is None else edits[subject.name]
     return examiner.draw_from(noise, context, negative, examiner.guidance if guidance is None else guidance, edit)
 
 
-def _with_prompts(
-    suite: Suite, subject: Subject, unit: Unit, context: Context, negative: Context
-) -> tuple[Context, Context]:
-    """Each picture's own hidden prompt, in both halves of the guidance."""
+def _with_prompts(suite: Suite, subject: Subject, unit: Unit, context: Context) -> Context:
+    """Each picture's own hidden prompt, in the positive half of the guidance (`HiddenPrompt.join`)."""
     targets = [suite.target_of(subject, item) for item in unit.items]
     prompts = [subject.prompts[target] for target in targets if target is not None]
     rows = [p.extend(context[slice(i, i + 1)]) for i, p in enumerate(prompts)]
-    return Context.cat(rows), Context.cat([p.extend(negative) for p in prompts])
+    return Context.cat(rows)
 
 
 def score_pictures(
