@@ -1,8 +1,10 @@
 """*Evaluation*: the figures that lie beside an erasure file, as words and pictures.
 
 They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors: {"schema": 1, "erasure": SHA-256 of the tensors,
-"suites": {NAME: {"rows": [flat objects], "n": pictures, "seed": number, "grid": file name of a PNG beside it}}}.
-Keys that are not known are left alone.
+"suites": {NAME: {"rows": [flat objects], "n": pictures, "seed": number, "grid": file name of a PNG beside it}}}. In place
+of "rows" there may be "tables": [{"title", "columns": [heads], "rows": [{"name", "quoted", "cells": {column: {"text"}}}],
+"note"}], as the suites report them; their files say "concept-eraser-evaluation-1" and "erasure_hash". Keys that are not
+known are left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from .compare import as_tensor
 from .preview import say
 from .schema import node_schema
 
-SCHEMA = 1
+SCHEMAS = (1, "concept-eraser-evaluation-1")
 ENDING = ".evaluation.json"
 WIDE = 8  # more columns than this are shown as lines
 MOST_LINES = 200  # of one picture; the text has them all
@@ -36,10 +38,11 @@ Table = list[list[str]]
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite's figures: rows as they were written, how many pictures a row and from which seed, a sample grid."""
+    """One suite's figures: tables by title with notes, how many pictures a row and from which seed, a sample grid."""
 
     name: str
-    rows: tuple[Mapping[str, Any], ...]
+    tables: Mapping[str, Table]
+    notes: tuple[str, ...]
     n: Any
     seed: Any
     grid: Image.Image | None
@@ -90,8 +93,9 @@ class Evaluation(io.ComfyNode):
     def execute(cls, erasure_name: str, suite: str) -> io.NodeOutput:
         path = folders.find(folders.LORAS, erasure_name, cls.hidden)
         suites = chosen(read_suites(path.with_suffix(ENDING), load_erasure(path).hash()), suite.strip())
-        tables = {s.title(): table(s.rows) for s in suites}
-        text = "\n\n".join("\n".join([title, *lines(cells)]) for title, cells in tables.items())
+        tables = {f"{s.title()} {name}".strip(): cells for s in suites for name, cells in s.tables.items()}
+        said = ["\n".join([title, *lines(cells)]) for title, cells in tables.items()]
+        text = "\n\n".join([*said, *(note for s in suites for note in s.notes)])
         say(text, str(cls.hidden.unique_id or ""))
         grids = [s.grid for s in suites if s.grid is not None] or [
             drawn({"this evaluation has no sample pictures": []})
@@ -108,7 +112,7 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
         )
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        version, made_of = said["schema"], said["erasure"]
+        version, made_of = said["schema"], said.get("erasure", said.get("erasure_hash"))
         suites = [_suite(path, name, facts) for name, facts in said["suites"].items()]
     except EraserError:
         raise
@@ -116,8 +120,10 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
         raise FileFormatError(
             f"{path} is no evaluation of an erasure ({error!r}): fetch it again, or measure anew"
         ) from error
-    if version != SCHEMA:
-        raise FileFormatError(f"{path} is of version {version}, this pack reads version {SCHEMA}: update the pack")
+    if version not in SCHEMAS:
+        raise FileFormatError(
+            f"{path} is of version {version}, this pack reads {SCHEMAS[0]} and {SCHEMAS[1]}: update the pack"
+        )
     if made_of != erasure_hash:
         raise RequestError(
             f"{path} holds the figures of another erasure ({str(made_of)[:12]}, this one is {erasure_hash[:12]}): fetch the one "
@@ -129,8 +135,28 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
 
 
 def _suite(path: Path, name: str, facts: Mapping[str, Any]) -> Suite:
-    rows = tuple(dict(row) for row in facts["rows"])
-    return Suite(name, rows, facts.get("n"), facts.get("seed"), _grid(path, facts.get("grid")))
+    seed = facts.get("seed", facts.get("suite seed"))
+    notes: tuple[str, ...] = ()
+    if "tables" in facts:
+        tables = {said["title"]: _reported(said) for said in facts["tables"]}
+        notes = tuple(said["note"] for said in facts["tables"] if said.get("note"))
+    else:
+        tables = {"": table([dict(row) for row in facts["rows"]])}
+    return Suite(name, tables, notes, facts.get("n"), seed, _grid(path, facts.get("grid")))
+
+
+def _reported(said: Mapping[str, Any]) -> Table:
+    """A table as the suites report it: figures are text already, rows that were quoted from elsewhere say so.
+
+    A column's head is its name, or its name and an arrow such as "(up)".
+    """
+    known = {column for row in said["rows"] for column in row["cells"]}
+    columns = [head if head in known else head.rpartition(" ")[0] for head in said["columns"]]
+    cells = [["", *said["columns"]]]
+    for row in said["rows"]:
+        name = f"{row['name']} (quoted)" if row.get("quoted") else str(row["name"])
+        cells.append([name, *(str(row["cells"][c]["text"]) if c in row["cells"] else "-" for c in columns)])
+    return _turned(cells)
 
 
 def _grid(path: Path, name: Any) -> Image.Image | None:
@@ -165,7 +191,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if any(r.get(name) is not None for r in rows)
     ]
     cells = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
-    return [list(line) for line in zip(*cells, strict=True)] if len(names) > WIDE else cells
+    return _turned(cells)
+
+
+def _turned(cells: Table) -> Table:
+    return [list(line) for line in zip(*cells, strict=True)] if len(cells[0]) > WIDE else cells
 
 
 def _shown(value: Any) -> str:

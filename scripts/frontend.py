@@ -18,7 +18,7 @@ SIZE = {"width": 2200, "height": 1300}
 EXPORT = """async ([api, name, nodes, note]) => {
   await app.loadApiJson(api, name);
   const graph = app.graph, gap = 30, width = 320;
-  const tall = { CLIPTextEncode: 110, MarkdownNote: 260, PreviewAny: 200, SaveImage: 360, PreviewImage: 300 };
+  const tall = { CLIPTextEncode: 110, MarkdownNote: 260, PreviewAny: 200, SaveImage: 360, PreviewImage: 300, ConceptEraser_AttributionMap: 600 };
   const place = (node, x, y) => {
     const [w, h] = node.computeSize();
     node.setSize([Math.max(w, width), Math.max(h, tall[node.type] ?? 0)]);

@@ -232,7 +232,7 @@ def erase_closed_form() -> Graph:
 def attribution_before_and_after() -> Graph:
     graph = Graph(
         "## Which part of a picture a word is responsible for\nPress **Run**. The same seeds before and after a church is "
-        "erased: red is where the picture attends to a word most. Under each map stands how much attention the word gets.\n\n"
+        "erased: red is where the picture attends to a word most. Above each map stands how much attention the word gets.\n\n"
         "Texts are read from left to right, so a word's map may lie on the ground and the next word's on the object: look "
         "at several words."
     )
@@ -242,7 +242,14 @@ def attribution_before_and_after() -> Graph:
     inputs |= {"steps": 0, "cfg": 0.0, "width": 0, "height": 0}
     for name, drawn_by in (("before", model), ("after", sanitized)):
         maps = graph.add(
-            name, 2, "ConceptEraser_AttributionMap", f"{name}", model=drawn_by, clip=clip, vae=vae, **inputs
+            name,
+            2,
+            "ConceptEraser_AttributionMap",
+            f"Attribution Map: {name}",
+            model=drawn_by,
+            clip=clip,
+            vae=vae,
+            **inputs,
         )
         graph.add(f"{name} shown", 3, "SaveImage", name, images=maps, filename_prefix=f"concept_eraser/maps {name}")
         graph.add(f"{name} text", 4, "PreviewAny", f"Attention {name}", source=[name, 3])

@@ -66,6 +66,27 @@ def test_it_shows_table_and_grid_and_leaves_unknown_keys_alone(host: Client, era
     assert "nobody" in only and "church" not in only
 
 
+def test_tables_as_the_suites_report_them_are_shown_with_what_is_quoted(
+    host: Client, erasure: Path, sidecar: Any
+) -> None:
+    rows = [
+        {"name": "church", "quoted": False, "cells": {"ESR-1": {"text": "0.93 [0.84, 0.98]", "value": 0.93}}},
+        {"name": "KPOP", "quoted": True, "cells": {"ESR-1": {"text": "0.99"}, "ESR-1 synonyms": {"text": "0.5"}}},
+    ]
+    reported = {"title": "Objects", "columns": ["ESR-1 (up)", "ESR-1 synonyms (up)"], "rows": rows, "note": "of 60"}
+    suites = {"pocket": {"tables": [reported], "suite seed": 3}}
+    own = load_erasure(erasure).hash()
+    sidecar(text=json.dumps({"schema": "concept-eraser-evaluation-1", "erasure_hash": own, "suites": suites}))
+    (text,) = host.run(showing(erasure))["eval"]["text"]
+    assert "pocket: seed 3 Objects" in text and text.endswith("of 60")
+    ours, quoted = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("church", "KPOP"))
+    assert ours.split() == ["church", "0.93", "[0.84,", "0.98]", "-"]
+    assert quoted.split() == ["KPOP", "(quoted)", "0.99", "0.5"]
+    sidecar(text=json.dumps({"schema": "concept-eraser-evaluation-1", "erasure_hash": "other", "suites": suites}))
+    with pytest.raises(QueueError, match="figures of another erasure"):
+        host.run(showing(erasure))
+
+
 def test_a_changed_sidecar_is_read_again(host: Client, erasure: Path, sidecar: Any) -> None:
     sidecar()
     assert "0.933" in host.run(showing(erasure))["eval"]["text"][0]
