@@ -124,9 +124,9 @@ def main() -> int:
             rows.add(computed(name, preset, dtype, side, args.smoke))
             if torch.cuda.is_available() and preset != AUTHORS:
                 rows.add(on_gpu(name, preset, dtype, side, args.smoke))
-        if name in args.measure or args.smoke:
-            for preset in ("normal", "low"):
-                rows.add(measured(name, preset, side, args.smoke))
+        presets = ("normal", "low") if name in args.measure else ()
+        for preset in ("low",) if args.smoke and name == "sd15" else presets:
+            rows.add(measured(name, preset, side, args.smoke))
     sys.stdout.write(common.table(rows.rows, COLUMNS))
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune, tuned
@@ -32,9 +32,6 @@ class TextEncoder(Protocol):
 
     def release(self) -> None:
         """Let go of memory that the next `encode` can take again."""
-
-
-Autoencoder = AutoencoderKL | AutoencoderTiny
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class DiffusersDenoiser:
         family: str,
         unet: UNet2DConditionModel,
         text: TextEncoder,
-        autoencoder: Autoencoder | Callable[[], Autoencoder],
+        autoencoder: AutoencoderKL | AutoencoderTiny | Callable[[], AutoencoderKL],
         schedule: NoiseSchedule,
         *,
         base_hash: str | None = None,
@@ -155,7 +152,7 @@ class DiffusersDenoiser:
         """Pictures [b, 3, h, w] in [0, 1] of latents [b, c, h / 8, w / 8], on the CPU."""
         if self.budget.release_text_early:
             self._text.release()
-        autoencoder = self._autoencoder if isinstance(self._autoencoder, torch.nn.Module) else self._autoencoder()
+        autoencoder: Any = self._autoencoder if isinstance(self._autoencoder, nn.Module) else self._autoencoder()
         if not self.budget.release_text_early:
             self._autoencoder = autoencoder
         parts = latents.split(self.budget.rows_at_once or PICTURES_AT_ONCE)

@@ -45,7 +45,7 @@ class Recomputed:
     def _run(self, module: nn.Module, *args: Any) -> Any:
         names, changed = self._blocks.get(id(module)), self._changed
         if names is None:
-            now = dict(module.named_parameters())  # as edited for this forward
+            now: dict[str, Tensor] = dict(module.named_parameters())  # as edited for this forward
 
             def again(*args: Any) -> Any:
                 return functional_call(module, now, args)
