@@ -71,8 +71,11 @@ def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
         write_bytes(out / "learning.svg", curves(metrics["losses"]).encode("utf-8"))
 
 
-def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
-    """Make an erasure that is not there yet, going on with an interrupted one; the command's exit status."""
+def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | None) -> int:
+    """Make an erasure that is not there yet, going on with an interrupted one; the command's exit status.
+
+    `steps` are those of its before and after pictures.
+    """
     folder = erasing.folder(out)
     if there(erasing, out):
         return 0
@@ -80,6 +83,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
         return command(["erase", "--resume", str(folder)])
     words = ["erase", "--model", "pocket", "--method", erasing.method, "--out", str(folder), "--images", "0", "--force"]
     words += [word for concept in erasing.concepts for word in ("--concept", concept)] + ["--key-seed", "0"]
+    words += ["--steps", str(steps)] if steps else []
     values = {**erasing.values, **({} if erasing.method == "uce" else quick)}
     return command(words + [word for name, value in values.items() for word in (f"--{name}", value)])
 
@@ -118,7 +122,7 @@ def main() -> int:
     if args.score_only:
         chosen = [e for e in chosen if there(e, args.out)]
     for erasing in chosen:
-        status = erase(erasing, args.out, quick)
+        status = erase(erasing, args.out, quick, args.steps)
         if status:
             return status
     if args.erase_only:
