@@ -46,14 +46,15 @@ class Erasing:
         return out / "erasures" / self.group / self.name
 
 
+FIVE = {"iterations": "1000"}  # the pocket's preset of 200 is for one concept
 STYLE = {"iterations": "300", "pool-size": "512"}
 ERASINGS = (
-    *(Erasing("objects", m, OBJECTS, m) for m in SYSTEMS),
+    *(Erasing("objects", m, OBJECTS, m, {} if m == "uce" else FIVE) for m in SYSTEMS),
     *(Erasing("category", f"{m} animal", ("animal",), m) for m in SYSTEMS),
     *(Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else STYLE) for m in SYSTEMS),
-    Erasing("prompt", "kpop additive", OBJECTS, values={"mechanism": "additive"}),
-    *(Erasing("prompt", f"kpop k={k}", OBJECTS, values={"k": str(k)}) for k in (1, 10, 100, 200)),
-    *(Erasing("lambda", f"kpop lambda={v}", OBJECTS, values={"lambda": v}) for v in ("0.03", "1", "3")),
+    Erasing("prompt", "kpop additive", OBJECTS, values=FIVE | {"mechanism": "additive"}),
+    *(Erasing("prompt", f"kpop k={k}", OBJECTS, values=FIVE | {"k": str(k)}) for k in (1, 10, 100, 200)),
+    *(Erasing("lambda", f"kpop lambda={v}", OBJECTS, values=FIVE | {"lambda": v}) for v in ("0.03", "1", "3")),
 )
 
 
@@ -71,8 +72,11 @@ def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
         write_bytes(out / "learning.svg", curves(metrics["losses"]).encode("utf-8"))
 
 
-def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
-    """Make an erasure that is not there yet, going on with an interrupted one; the command's exit status."""
+def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | None) -> int:
+    """Make an erasure that is not there yet, going on with an interrupted one; the command's exit status.
+
+    `steps` are those of its before and after pictures.
+    """
     folder = erasing.folder(out)
     if there(erasing, out):
         return 0
@@ -80,6 +84,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str]) -> int:
         return command(["erase", "--resume", str(folder)])
     words = ["erase", "--model", "pocket", "--method", erasing.method, "--out", str(folder), "--images", "0", "--force"]
     words += [word for concept in erasing.concepts for word in ("--concept", concept)] + ["--key-seed", "0"]
+    words += ["--steps", str(steps)] if steps else []
     values = {**erasing.values, **({} if erasing.method == "uce" else quick)}
     return command(words + [word for name, value in values.items() for word in (f"--{name}", value)])
 
@@ -118,7 +123,7 @@ def main() -> int:
     if args.score_only:
         chosen = [e for e in chosen if there(e, args.out)]
     for erasing in chosen:
-        status = erase(erasing, args.out, quick)
+        status = erase(erasing, args.out, quick, args.steps)
         if status:
             return status
     if args.erase_only:
