@@ -73,7 +73,7 @@ def _inputs() -> list[Any]:
             tooltip="What must stay as it is, one a line. Name what looks like the concept and what you care about. "
             "Empty on the pocket model: half of what it draws.",
         ),
-        _integer("steps", 0, 100_000, "Training steps. 0 is what suits the model (pocket 200, others 1000)."),
+        _integer("steps", 0, 100_000, "Training steps. 0 is what suits the model (pocket 100, others 1000)."),
         io.Combo.Input(
             "tune",
             options=["xattn-kv", "xattn", "noxattn", "text"],
