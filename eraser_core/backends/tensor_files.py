@@ -20,7 +20,7 @@ PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 class TensorFiles:
     """The tensors of one or several safetensors files under one roof: names, shapes and types at once, numbers on demand.
 
-    Raises FileFormatError for a file that is missing, cut short, no safetensors or a pickle.
+    Raises FileFormatError for a file that is missing, cut short, a pickle or no safetensors file.
     """
 
     def __init__(self, paths: Sequence[Path]):
