@@ -158,6 +158,7 @@ def test_ctrl_c_stops_between_batches_and_the_same_command_goes_on(whole, erasur
         return draw(*arguments)
 
     monkeypatch.setattr(runner, "draw", interrupted)
+    caplog.set_level("INFO")
     out = tmp_path / "stopped"
     assert main(words(erasure, out)) == 130 and "the same command goes on" in caplog.text
     assert len(pictures(out)) == 3 and len(calls) == 2  # the batch in hand was finished
