@@ -170,6 +170,11 @@ def load_erasure(path: Path) -> Erasure:
             f"{path} is no erasure made by this program (its metadata lacks erasure.schema = {SCHEMA}): "
             "a plain LoRA goes into a LoRA loader instead"
         )
+    lacking = [key for key in ("erasure.keys", "erasure.family", "erasure.base_hash") if key not in metadata]
+    if lacking:
+        raise FileFormatError(
+            f"{path} lacks {', '.join(lacking)} in its metadata: some program rewrote it, fetch it again"
+        )
     names: dict[str, str] = json.loads(metadata["erasure.keys"])
     try:
         entries = {key: _read_entry(key, name, tensors) for key, name in names.items()}

@@ -14,7 +14,7 @@ from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erase import erase
 from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import FileFormatError, OutputError, RequestError
-from eraser_core.files import read_tensors, write_bytes
+from eraser_core.files import read_tensors, write_bytes, write_tensors
 from eraser_core.hidden_prompt import load_prompts, save_prompts
 from eraser_core.methods import METHODS
 
@@ -113,6 +113,15 @@ def test_a_lora_is_no_erasure_and_an_erasure_no_prompt(tmp_path, erased):
     erased.erasure.save(tmp_path / "e.safetensors")
     with pytest.raises(FileFormatError, match="no hidden prompt"):
         load_prompts(tmp_path / "e.safetensors")
+
+
+@pytest.mark.parametrize("lost", ["erasure.keys", "erasure.family", "erasure.base_hash"])
+def test_an_erasure_whose_metadata_was_cut_is_refused_in_words(tmp_path, erased, lost):
+    erased.erasure.save(tmp_path / "e.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "e.safetensors")
+    write_tensors(tmp_path / "cut.safetensors", tensors, {k: v for k, v in metadata.items() if k != lost})
+    with pytest.raises(FileFormatError, match=lost):
+        load_erasure(tmp_path / "cut.safetensors")
 
 
 def test_an_erasure_of_another_architecture_does_not_fit(erased):
