@@ -78,7 +78,7 @@ QUICK = ["--iterations", "1", "--batch", "2", "--pool-size", "4", "--per-traject
 
 
 def test_erase_warns_of_a_concept_that_the_model_does_not_know(ignorant, monkeypatch, tmp_path, caplog):
-    monkeypatch.setattr("eraser_core.commands.erase.open_model", lambda *_: ignorant)
+    monkeypatch.setattr("eraser_core.commands.erase.opened", lambda *_: ignorant)
     words = ["erase", "--concept", "church", "--method", "naive", *QUICK, "--images", "0", "--out"]
     assert main([*words, str(tmp_path / "a")]) == 0
     assert "hardly knows 'church': 0 of 4 pictures" in caplog.text

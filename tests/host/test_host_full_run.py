@@ -48,7 +48,7 @@ def run_node(host: Client, **values: Any) -> tuple[Erasure, list[HiddenPrompt]]:
     )[0]
 
 
-def tested(model: Model, concept: str, **words: Any) -> Task:
+def task_for(model: Model, concept: str, **words: Any) -> Task:
     return object_task(model.concepts, model.denoiser, concept, n=PICTURES, **words)
 
 
@@ -77,7 +77,7 @@ def test_the_node_and_the_engine_erase_alike(host: Client, model: Model) -> None
     )
     assert erasure.facts["erasure.request"] == engine.erasure.facts["erasure.request"]
     assert erasure.facts["erasure.settings"] == engine.erasure.facts["erasure.settings"]
-    asked, ask = tested(model, "church", anchor="castle").sheets, model.examiner.ranks
+    asked, ask = task_for(model, "church", anchor="castle").sheets, model.examiner.ranks
     rows: dict[str, Figures] = {
         "untouched": {"esr1": esr(ask(asked["erased"])), "psr1": psr(ask(asked["kept"]))},
     }
@@ -108,7 +108,7 @@ def test_two_concepts_in_one_run_each_recover_their_own_concept_only(host: Clien
     assert [p.concept for p in prompts] == ["a church", "a guitar"]
     rows, edit, ask = dict[str, Figures](), erasure.as_edit(), model.examiner.ranks
     for i, name in enumerate(names):
-        asked = tested(model, name, anchor=anchors[i], erased_too=[names[1 - i]]).sheets["erased"]
+        asked = task_for(model, name, anchor=anchors[i], erased_too=[names[1 - i]]).sheets["erased"]
         rows[name] = {
             "esr1": esr(ask(asked, edit)),
             "recovery1": psr(ask(asked, edit, prompts[i])),

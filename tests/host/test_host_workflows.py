@@ -75,7 +75,7 @@ def test_it_runs_and_yields_what_it_promises(host: Client, object_erased: dict[s
     said = [node for node, output in outputs.items() if output.get("text")]
     assert (len(shown), len(said)) == PROMISED[name]
     for node in shown:
-        assert min(host.images(outputs, node)[0].shape[:2]) >= 64
+        assert min(host.images(outputs, node)[0].shape[:2]) >= 48  # a table of one row is low
 
 
 def test_a_workflow_whose_file_is_missing_says_how_to_make_it(host: Client, object_erased: dict[str, Any]) -> None:
