@@ -11,7 +11,6 @@ minutes a row on one core, 33 rows.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import common
 import torch
 from matplotlib.figure import Figure
-from variants import DEFAULT, KEY, OBJECTS, Variant, run, sweep, table, task_of
+from variants import DEFAULT, Variant, swept, task_of
 
 from eraser_core.erase import configure, erase
 from eraser_core.evaluation import grid
@@ -27,7 +26,7 @@ from eraser_core.evaluation.objects import psr
 from eraser_core.files import write_bytes
 from eraser_core.methods import METHODS
 from eraser_core.methods.kpop import KPOP
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 from eraser_core.training import Step
 
 LAMBDAS = (0.0, 0.1, 0.3, 1.0, 3.0)
@@ -35,8 +34,8 @@ KS = (1, 8, 10, 100, 200)
 VARIANTS = (
     *(Variant("lambda", str(v), {"lambda": v}) for v in LAMBDAS if v != 0.3),
     *(Variant("k", str(k), {"k": k}) for k in KS if k != 8),
-    DEFAULT,
     Variant("mechanism", "additive", {"mechanism": "additive"}),
+    DEFAULT,
 )
 # Where the default, measured once, belongs on each axis.
 ON_AXIS = {"lambda": "0.3", "k": "8", "mechanism": "concatenative"}
@@ -118,24 +117,7 @@ def course(model: Model, objects: Sequence[str], images: int, quick: Mapping[str
 
 def main() -> int:
     """Run what is missing, print the means, draw the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=("default", "lambda", "k", "mechanism", "course"), default=None)
-    parser.add_argument("--objects", nargs="*", default=OBJECTS)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--name", default="ablations")
-    parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
-    args = parser.parse_args()
-    common.start_logging()
-    quick: dict[str, Any] = {}
-    variants = [v for v in VARIANTS if not args.only or v.group in args.only]
-    if args.smoke:
-        variants, args.objects, args.images, quick = [VARIANTS[0], DEFAULT], OBJECTS[:1], 4, common.SMOKE
-        args.name = "ablations_smoke"
-    model = open_model("pocket", steps=3 if args.smoke else None)
-    rows = common.Rows(args.name, KEY, fresh=args.smoke)
-    sweep(rows, variants, args.objects, args.seeds, lambda v, name, s: run(model, v, name, args.images, s, quick))
-    common.show(args.name, table(rows.rows))
+    args, model, rows, quick = swept(__doc__, "ablations", VARIANTS, ("course",))
     for group in ON_AXIS:
         if any(r["group"] == group for r in rows.rows):
             figure(rows.rows, group, f"{args.name}_{group}.png")

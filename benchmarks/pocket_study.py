@@ -10,14 +10,9 @@ row on one core, 54 rows.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
 
-import common
-from variants import DEFAULT, KEY, OBJECTS, Variant, run, sweep, table
-
-from eraser_core.models import open_model
+from variants import DEFAULT, Variant, swept
 
 VARIANTS = (
     DEFAULT,
@@ -46,24 +41,7 @@ VARIANTS = (
 
 def main() -> int:
     """Run what is missing, print the means a variant."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", help="groups of variants")
-    parser.add_argument("--objects", nargs="*", default=OBJECTS)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--name", default="pocket_study")
-    parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
-    args = parser.parse_args()
-    common.start_logging()
-    quick: dict[str, Any] = {}
-    variants = [v for v in VARIANTS if not args.only or v.group in args.only]
-    if args.smoke:
-        variants, args.objects, args.images, quick = [VARIANTS[0], VARIANTS[-1]], OBJECTS[:1], 4, common.SMOKE
-        args.name = "pocket_study_smoke"
-    model = open_model("pocket", steps=3 if args.smoke else None)
-    rows = common.Rows(args.name, KEY, fresh=args.smoke)
-    sweep(rows, variants, args.objects, args.seeds, lambda v, name, s: run(model, v, name, args.images, s, quick))
-    common.show(args.name, table(rows.rows))
+    swept(__doc__, "pocket_study", VARIANTS)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,7 @@ import common
 from eraser_core.erase import configure, erase
 from eraser_core.evaluation.pocket import Task, object_task, score, untouched
 from eraser_core.methods import METHODS
-from eraser_core.models import Model
+from eraser_core.models import Model, open_model
 from eraser_core.training import OnStep
 
 OBJECTS = ("truck", "camera", "church")
@@ -96,6 +97,35 @@ def sweep(
                 key = {"group": variant.group, "variant": variant.name, "concept": name, "seed": seed}
                 if not rows.has(key):
                     rows.add(one(variant, name, seed))
+
+
+def swept(
+    doc: str | None, name: str, variants: Sequence[Variant], groups: Sequence[str] = ()
+) -> tuple[argparse.Namespace, Model, common.Rows, dict[str, Any]]:
+    """The command line of a sweep, carried out: its arguments, the model, the rows, and what a smoke run shortens.
+
+    `groups` are further names that `--only` takes, of parts that are no variants. Prints the means.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = sorted({v.group for v in variants} | set(groups))
+    parser.add_argument("--only", nargs="*", choices=known, default=None, help="groups of variants")
+    parser.add_argument("--objects", nargs="*", default=OBJECTS)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--name", default=name)
+    parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
+    args = parser.parse_args()
+    common.start_logging()
+    quick: dict[str, Any] = {}
+    chosen = [v for v in variants if not args.only or v.group in args.only]
+    if args.smoke:
+        chosen, args.objects, args.images, quick = [variants[0], variants[-1]], OBJECTS[:1], 4, common.SMOKE
+        args.name = f"{name}_smoke"
+    model = open_model("pocket", steps=3 if args.smoke else None)
+    rows = common.Rows(args.name, KEY, fresh=args.smoke)
+    sweep(rows, chosen, args.objects, args.seeds, lambda v, o, s: run(model, v, o, args.images, s, quick))
+    common.show(args.name, table(rows.rows))
+    return args, model, rows, quick
 
 
 def table(rows: Sequence[common.Row]) -> str:

@@ -6,10 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from eraser_core.precision import DTYPES
-
-from . import schema
-from .schema import field, node_schema
+from . import request_inputs, schema
+from .schema import node_schema
 from .values import MethodChoice
 
 CHOICES = {
@@ -52,28 +50,14 @@ class EraseClosedForm(io.ComfyNode):
 
 
 def _inputs() -> list[Any]:
-    advanced = {"advanced": True}
     return [
-        io.Model.Input("model", tooltip="The model to erase from: SD1.x, SD2.x, SDXL or pocket. It is not changed."),
-        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint."),
+        *request_inputs.network(),
         schema.Method.Input(
             "settings",
             optional=True,
             tooltip="UCE Settings, TIME Settings or Double Projections Settings; wins over method.",
         ),
-        io.String.Input(
-            "concepts",
-            multiline=True,
-            default="church",
-            tooltip="What to erase, one concept a line. Synonyms after a bar: church | chapel",
-        ),
-        io.String.Input(
-            "anchor",
-            multiline=True,
-            default="",
-            tooltip="What is drawn instead, one a line in the same order, such as castle. Empty: the nearest concept to "
-            "retain is chosen.",
-        ),
+        *request_inputs.words(),
         io.String.Input(
             "retain",
             multiline=True,
@@ -88,19 +72,6 @@ def _inputs() -> list[Any]:
             tooltip="UCE weighs erasing against retaining, (paper) with the paper's own weights. TIME retains nothing in "
             "particular. Double Projections holds what is retained exactly.",
         ),
-        field(
-            io.Combo.Input,
-            "precision",
-            options=list(DTYPES),
-            default="fp16",
-            tooltip="Precision of the saved file, and so of the sanitized model.",
-            **advanced,
-        ),
-        field(
-            io.String.Input,
-            "filename_prefix",
-            default="loras/erased",
-            tooltip="Where the erasure is saved, below ComfyUI's output folder. Files in output/loras appear in LoRA lists.",
-            **advanced,
-        ),
+        request_inputs.precision(),
+        request_inputs.filename_prefix(),
     ]

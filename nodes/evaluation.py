@@ -1,10 +1,7 @@
 """*Evaluation*: the figures that lie beside an erasure file, as words and pictures.
 
-They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors: {"schema": 1, "erasure": SHA-256 of the tensors,
-"suites": {NAME: {"rows": [flat objects], "n": pictures, "seed": number, "grid": file name of a PNG beside it}}}. In place
-of "rows" there may be "tables": [{"title", "columns": [heads], "rows": [{"name", "quoted", "cells": {column: {"text"}}}],
-"note"}], as the suites report them; their files say "concept-eraser-evaluation-1" and "erasure_hash". Keys that are not
-known are left alone.
+They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors, which `python -m eraser_core benchmark` writes
+(eraser_core/evaluation/suites/sidecar.py; docs/evaluation.md has its format). Keys that are not known are left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +24,6 @@ from .compare import as_tensor
 from .preview import say
 from .schema import node_schema
 
-SCHEMAS = (1, "concept-eraser-evaluation-1")
 ENDING = ".evaluation.json"
 WIDE = 8  # more columns than this are shown as lines
 MOST_LINES = 200  # of one picture; the text has them all
@@ -38,18 +34,16 @@ Table = list[list[str]]
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite's figures: tables by title with notes, how many pictures a row and from which seed, a sample grid."""
+    """One suite's figures: tables by title with notes, the pictures' seed, a sample grid."""
 
     name: str
     tables: Mapping[str, Table]
     notes: tuple[str, ...]
-    n: Any
     seed: Any
     grid: Image.Image | None
 
     def title(self) -> str:
-        facts = [f"{what} {value}" for what, value in (("n", self.n), ("seed", self.seed)) if value is not None]
-        return f"{self.name}: {', '.join(facts)}" if facts else self.name
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}:"
 
 
 class Evaluation(io.ComfyNode):
@@ -105,6 +99,8 @@ class Evaluation(io.ComfyNode):
 
 def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
     """The suites of a sidecar. RequestError when there is none, or it is another erasure's; FileFormatError when it is damaged."""
+    from eraser_core.evaluation.suites.sidecar import SCHEMA  # not at start: the suites bring all metrics along
+
     if not path.is_file():
         raise RequestError(
             f"there are no figures of this erasure: {path} is missing. Ask for it where the erasure came from, or measure: "
@@ -112,7 +108,7 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
         )
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        version, made_of = said["schema"], said.get("erasure", said.get("erasure_hash"))
+        version, made_of = said["schema"], said["erasure_hash"]
         suites = [_suite(path, name, facts) for name, facts in said["suites"].items()]
     except EraserError:
         raise
@@ -120,10 +116,8 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
         raise FileFormatError(
             f"{path} is no evaluation of an erasure ({error!r}): fetch it again, or measure anew"
         ) from error
-    if version not in SCHEMAS:
-        raise FileFormatError(
-            f"{path} is of version {version}, this pack reads {SCHEMAS[0]} and {SCHEMAS[1]}: update the pack"
-        )
+    if version != SCHEMA:
+        raise FileFormatError(f"{path} is of version {version}, this pack reads {SCHEMA}: update the pack")
     if made_of != erasure_hash:
         raise RequestError(
             f"{path} holds the figures of another erasure ({str(made_of)[:12]}, this one is {erasure_hash[:12]}): fetch the one "
@@ -135,18 +129,13 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
 
 
 def _suite(path: Path, name: str, facts: Mapping[str, Any]) -> Suite:
-    seed = facts.get("seed", facts.get("suite seed"))
-    notes: tuple[str, ...] = ()
-    if "tables" in facts:
-        tables = {said["title"]: _reported(said) for said in facts["tables"]}
-        notes = tuple(said["note"] for said in facts["tables"] if said.get("note"))
-    else:
-        tables = {"": table([dict(row) for row in facts["rows"]])}
-    return Suite(name, tables, notes, facts.get("n"), seed, _grid(path, facts.get("grid")))
+    tables = {said["title"]: table(said) for said in facts["tables"]}
+    notes = tuple(said["note"] for said in facts["tables"] if said.get("note"))
+    return Suite(name, tables, notes, facts.get("suite seed"), _grid(path, facts.get("grid")))
 
 
-def _reported(said: Mapping[str, Any]) -> Table:
-    """A table as the suites report it: figures are text already, rows that were quoted from elsewhere say so.
+def table(said: Mapping[str, Any]) -> Table:
+    """Cells, a header first. Wide tables are turned round: a line a figure, a column a row. Quoted rows say that they are.
 
     A column's head is its name, or its name and an arrow such as "(up)".
     """
@@ -156,7 +145,7 @@ def _reported(said: Mapping[str, Any]) -> Table:
     for row in said["rows"]:
         name = f"{row['name']} (quoted)" if row.get("quoted") else str(row["name"])
         cells.append([name, *(str(row["cells"][c]["text"]) if c in row["cells"] else "-" for c in columns)])
-    return _turned(cells)
+    return [list(line) for line in zip(*cells, strict=True)] if len(cells[0]) > WIDE else cells
 
 
 def _grid(path: Path, name: Any) -> Image.Image | None:
@@ -181,33 +170,6 @@ def chosen(suites: Sequence[Suite], name: str) -> list[Suite]:
     if not found:
         raise RequestError(f"there is no suite {name!r} in this evaluation: it has {', '.join(s.name for s in suites)}")
     return found
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Cells, a header first. Wide tables are turned round: a line a figure, a column a row. Figures nobody has are left out."""
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if any(r.get(name) is not None for r in rows)
-    ]
-    cells = [names, *([_shown(row.get(name)) for name in names] for row in rows)]
-    return _turned(cells)
-
-
-def _turned(cells: Table) -> Table:
-    return [list(line) for line in zip(*cells, strict=True)] if len(cells[0]) > WIDE else cells
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list):
-        return (" to " if len(value) == 2 else ", ").join(_shown(part) for part in value)
-    return str(value)
 
 
 def lines(cells: Table) -> list[str]:

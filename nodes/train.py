@@ -6,9 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from eraser_core.precision import DTYPES
-
-from . import schema
+from . import request_inputs, schema
 from .schema import field, node_schema
 
 MAX_SEED = 2**62
@@ -49,23 +47,10 @@ class TrainConceptEraser(io.ComfyNode):
 def _inputs() -> list[Any]:
     advanced = {"advanced": True}
     return [
-        io.Model.Input("model", tooltip="The model to erase from: SD1.x, SD2.x, SDXL or pocket. It is not changed."),
-        io.Clip.Input("clip", tooltip="The CLIP of the same checkpoint."),
+        *request_inputs.network(),
         io.Vae.Input("vae", optional=True, tooltip="For pictures of the concept fading while it trains."),
         schema.Method.Input("method", optional=True, tooltip="A settings node, such as KPOP Settings. Empty: KPOP."),
-        io.String.Input(
-            "concepts",
-            multiline=True,
-            default="church",
-            tooltip="What to erase, one concept a line. Synonyms after a bar: church | chapel",
-        ),
-        io.String.Input(
-            "anchor",
-            multiline=True,
-            default="",
-            tooltip="What is drawn instead, one a line in the same order, such as castle. Empty: the nearest concept to "
-            "retain is chosen.",
-        ),
+        *request_inputs.words(),
         io.String.Input(
             "retain",
             multiline=True,
@@ -111,14 +96,7 @@ def _inputs() -> list[Any]:
         _integer("width", 0, 4096, "Width in pixels of the pictures that are learnt from. 0 is the model's own.", 8),
         _integer("height", 0, 4096, "Height in pixels of the pictures that are learnt from. 0 is the model's own.", 8),
         _integer("batch", 0, 64, "Pictures in a step. 0 is what suits the model (pocket 4, others 1)."),
-        field(
-            io.Combo.Input,
-            "precision",
-            options=list(DTYPES),
-            default="fp16",
-            tooltip="Precision of the saved file, and so of the sanitized model.",
-            **advanced,
-        ),
+        request_inputs.precision(),
         field(
             io.Combo.Input,
             "compute",
@@ -127,13 +105,7 @@ def _inputs() -> list[Any]:
             tooltip="What the network computes in while it trains. auto is safe: fp16 can lose small changes.",
             **advanced,
         ),
-        field(
-            io.String.Input,
-            "filename_prefix",
-            default="loras/erased",
-            tooltip="Where the erasure is saved, below ComfyUI's output folder. Files in output/loras appear in LoRA lists.",
-            **advanced,
-        ),
+        request_inputs.filename_prefix(),
     ]
 
 

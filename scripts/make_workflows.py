@@ -39,6 +39,7 @@ THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
 OWN_STEPS = 60
 MEASURED = 12  # pictures a figure, of the evaluation that a workflow shows
+SHOWN = {"erased": "esr1", "others right": "psr1", "others right, untouched": "psr1_before", "with p": "recovery1"}
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -95,9 +96,11 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
 def measure_first() -> None:
     """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
     from eraser_core.erasure import load_erasure
-    from eraser_core.evaluation.grid import png
     from eraser_core.evaluation.pocket import score, task_of, untouched
     from eraser_core.evaluation.report import before_after
+    from eraser_core.evaluation.suites.items import Subject
+    from eraser_core.evaluation.suites.sidecar import write_sidecar
+    from eraser_core.evaluation.suites.tables import Figure, Row, Table
     from eraser_core.hidden_prompt import load_prompts
     from eraser_core.models import open_model
 
@@ -106,11 +109,13 @@ def measure_first() -> None:
     prompts, _ = load_prompts(BASE / "output" / "hidden_prompts" / FIRST_FILE)
     task = task_of(model.concepts, model.denoiser, erasure.facts, 0, MEASURED)
     row = score(model.examiner, task, erasure.as_edit(), prompts[0], None, untouched(model.examiner, task))
-    picture = path.with_name(f"{path.stem}.pocket.png")
-    picture.write_bytes(png(before_after(model, erasure, prompts)))
-    suite = {"rows": [row], "n": MEASURED, "seed": model.examiner.suite_seed, "grid": picture.name}
-    sidecar = {"schema": 1, "erasure": erasure.hash(), "suites": {"pocket": suite}}
-    path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
+    cells = {title: Figure(row[column], MEASURED, "share") for title, column in SHOWN.items()}
+    shown = Row(task.concept, cells, about=(path.stem,))
+    note = f"{MEASURED} pictures a figure: an illustration, it proves nothing."
+    table = Table("Erasing an object", tuple(SHOWN), (shown,), note)
+    subject = Subject(path.stem, path, erasure, tuple(prompts))
+    grid = before_after(model, erasure, prompts)
+    write_sidecar(subject, "pocket", {"suite seed": model.examiner.suite_seed}, [table], grid)
 
 
 def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:

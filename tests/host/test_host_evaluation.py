@@ -17,8 +17,13 @@ from test_host_closed_form import SOLVE
 from test_host_train import files
 
 from eraser_core.erasure import load_erasure
+from eraser_core.evaluation.suites.sidecar import SCHEMA
 
-ROW = {"concept": "church", "esr1": 0.9333, "esr1_interval": [0.84, 0.975], "known": True, "recovery1": None}
+
+def facts(name: str = "church", figure: str = "93.3 [84.0, 97.5]", **more: Any) -> dict[str, Any]:
+    """A suite's entry in a sidecar, with a table of one row."""
+    row = {"name": name, "quoted": False, "cells": {"ESR-1": {"text": figure}}}
+    return {"tables": [{"title": "Objects", "columns": ["ESR-1 (up)"], "rows": [row], "note": ""}], **more}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +40,8 @@ def sidecar(erasure: Path) -> Iterator[Any]:
     path = erasure.with_suffix(".evaluation.json")
 
     def write(text: str | None = None, suites: Any = None, **changes: Any) -> Path:
-        facts = {"rows": [ROW], "n": 60, "seed": 0, "made_by": "an engine to come"}
-        value = {"schema": 1, "erasure": load_erasure(erasure).hash(), "suites": suites or {"pocket": facts}}
+        own = {"pocket": facts(**{"suite seed": 0, "made_by": "an engine to come"})}
+        value = {"schema": SCHEMA, "erasure_hash": load_erasure(erasure).hash(), "suites": suites or own}
         path.write_text(json.dumps({**value, "more": [1], **changes}) if text is None else text, encoding="utf-8")
         return path
 
@@ -54,12 +59,12 @@ def showing(erasure: Path, suite: str = "", name: str | None = None) -> graphs.P
 
 def test_it_shows_table_and_grid_and_leaves_unknown_keys_alone(host: Client, erasure: Path, sidecar: Any) -> None:
     Image.new("RGB", (50, 40), "red").save(erasure.with_name("grid.png"))
-    facts = {"rows": [ROW, {**ROW, "concept": "guitar", "esr1": 1}], "n": 60, "seed": 0, "grid": "grid.png"}
-    sidecar(suites={"pocket": facts, "artists": {"rows": [{"artist": "nobody", "ner": 0.0}]}})
+    shown = facts(grid="grid.png", made_by="an engine to come", **{"suite seed": 0})
+    sidecar(suites={"pocket": shown, "artists": facts("nobody", "0.0")})
     outputs = host.run(showing(erasure))
     (text,) = outputs["eval"]["text"]
-    assert "pocket: n 60, seed 0" in text and "0.840 to 0.975" in text and "0.933" in text and "yes" in text
-    assert "guitar" in text and "nobody" in text and "recovery1" not in text  # a figure that nobody has
+    assert "pocket, seed 0: Objects" in text and "93.3 [84.0, 97.5]" in text
+    assert "nobody" in text and "an engine to come" not in text
     assert host.images(outputs, "grid")[0].shape == (40, 50, 3)
     assert host.images(outputs, "table")[0].shape[0] > 100
     (only,) = host.run(showing(erasure, "Artists"))["eval"]["text"]
@@ -75,23 +80,22 @@ def test_tables_as_the_suites_report_them_are_shown_with_what_is_quoted(
     ]
     reported = {"title": "Objects", "columns": ["ESR-1 (up)", "ESR-1 synonyms (up)"], "rows": rows, "note": "of 60"}
     suites = {"pocket": {"tables": [reported], "suite seed": 3}}
-    own = load_erasure(erasure).hash()
-    sidecar(text=json.dumps({"schema": "concept-eraser-evaluation-1", "erasure_hash": own, "suites": suites}))
+    sidecar(suites=suites)
     (text,) = host.run(showing(erasure))["eval"]["text"]
-    assert "pocket: seed 3 Objects" in text and text.endswith("of 60")
+    assert "pocket, seed 3: Objects" in text and text.endswith("of 60")
     ours, quoted = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("church", "KPOP"))
     assert ours.split() == ["church", "0.93", "[0.84,", "0.98]", "-"]
     assert quoted.split() == ["KPOP", "(quoted)", "0.99", "0.5"]
-    sidecar(text=json.dumps({"schema": "concept-eraser-evaluation-1", "erasure_hash": "other", "suites": suites}))
+    sidecar(suites=suites, erasure_hash="other")
     with pytest.raises(QueueError, match="figures of another erasure"):
         host.run(showing(erasure))
 
 
 def test_a_changed_sidecar_is_read_again(host: Client, erasure: Path, sidecar: Any) -> None:
     sidecar()
-    assert "0.933" in host.run(showing(erasure))["eval"]["text"][0]
-    sidecar(suites={"pocket": {"rows": [{**ROW, "esr1": 0.5}]}})
-    assert "0.500" in host.run(showing(erasure))["eval"]["text"][0]
+    assert "93.3" in host.run(showing(erasure))["eval"]["text"][0]
+    sidecar(suites={"pocket": facts(figure="50.0")})
+    assert "50.0" in host.run(showing(erasure))["eval"]["text"][0]
 
 
 @pytest.mark.parametrize(
@@ -100,14 +104,14 @@ def test_a_changed_sidecar_is_read_again(host: Client, erasure: Path, sidecar: A
         ({"text": "no json"}, "is no evaluation of an erasure"),
         ({"text": "[]"}, "is no evaluation of an erasure"),
         ({"schema": 2}, "update the pack"),
-        ({"erasure": "0" * 64}, "figures of another erasure"),
-        ({"erasure": None}, "figures of another erasure"),
+        ({"erasure_hash": "0" * 64}, "figures of another erasure"),
+        ({"erasure_hash": None}, "figures of another erasure"),
         ({"suites": {"pocket": {}}}, "is no evaluation of an erasure"),
-        ({"suites": {"pocket": {"rows": [3]}}}, "is no evaluation of an erasure"),
-        ({"suites": {"pocket": {"rows": [], "grid": "../outside.png"}}}, "only the name of a PNG beside it"),
-        ({"suites": {"pocket": {"rows": [], "grid": "..\\outside.png"}}}, "only the name of a PNG beside it"),
-        ({"suites": {"pocket": {"rows": [], "grid": "erasure.safetensors"}}}, "only the name of a PNG beside it"),
-        ({"suites": {"pocket": {"rows": [], "grid": "broken.png"}}}, "is no whole PNG"),
+        ({"suites": {"pocket": {"tables": [3]}}}, "is no evaluation of an erasure"),
+        ({"suites": {"pocket": {"tables": [], "grid": "../outside.png"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"tables": [], "grid": "..\\outside.png"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"tables": [], "grid": "erasure.safetensors"}}}, "only the name of a PNG beside it"),
+        ({"suites": {"pocket": {"tables": [], "grid": "broken.png"}}}, "is no whole PNG"),
     ],
 )
 def test_damaged_and_foreign_figures_are_refused_in_words(
@@ -134,9 +138,11 @@ def test_what_is_not_there_is_said_with_what_to_do(host: Client, erasure: Path, 
 def test_wide_tables_are_turned_round(pack: ModuleType) -> None:
     from concept_eraser_pack.nodes.evaluation import WIDE, lines, table
 
-    wide = {f"figure {i}": i for i in range(WIDE + 1)}
-    assert table([wide, wide])[0] == ["figure 0", "0", "0"]
-    narrow = {f"figure {i}": i for i in range(WIDE)}
-    assert table([narrow])[1] == [str(i) for i in range(WIDE)]
-    assert table([{"a": 1}, {"b": 2.0}]) == [["a", "b"], ["1", "-"], ["-", "2.000"]]
-    assert lines(table([])) == [""]
+    def reported(columns: int) -> dict[str, Any]:
+        heads = [f"figure {i}" for i in range(columns)]
+        rows = [{"name": n, "cells": {h: {"text": f"{n}{i}"} for i, h in enumerate(heads)}} for n in "ab"]
+        return {"columns": heads, "rows": rows}
+
+    assert table(reported(WIDE))[:2] == [["", "a", "b"], ["figure 0", "a0", "b0"]]
+    assert table(reported(WIDE - 1))[1] == ["a", *(f"a{i}" for i in range(WIDE - 1))]
+    assert lines(table({"columns": [], "rows": []})) == [""]

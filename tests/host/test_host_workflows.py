@@ -13,6 +13,7 @@ from PIL import Image
 from ui_format import to_prompt
 
 from eraser_core.erasure import load_erasure
+from eraser_core.evaluation.suites.sidecar import SCHEMA
 from scripts.workflow_graphs import all_graphs
 from scripts.workflow_parts import FIRST_FILE, SD15
 
@@ -58,8 +59,9 @@ def object_erased(host: Client) -> dict[str, Any]:
     """The outputs of the first workflow, whose files three others use, one of them with figures beside it."""
     outputs = host.run(shortened("erase_an_object"))
     path = host.base / "output" / "loras" / FIRST_FILE
-    suites = {"pocket": {"rows": [{"concept": "church", "esr1": 1.0}], "n": 1, "seed": 0}}
-    sidecar = {"schema": 1, "erasure": load_erasure(path).hash(), "suites": suites}
+    row = {"name": "church", "quoted": False, "cells": {"ESR-1": {"text": "100.0"}}}
+    suites = {"pocket": {"tables": [{"title": "Objects", "columns": ["ESR-1 (up)"], "rows": [row], "note": ""}]}}
+    sidecar = {"schema": SCHEMA, "erasure_hash": load_erasure(path).hash(), "suites": suites}
     path.with_suffix(".evaluation.json").write_text(json.dumps(sidecar), encoding="utf-8")
     return outputs
 
