@@ -83,11 +83,8 @@ def measured(name: str, preset: str, side: int, narrow: bool) -> common.Row:
 
 
 def child(name: str, preset: str, side: int, narrow: bool) -> None:
-    """Print the growth in bytes. A narrow network's step comes first, so that libraries are loaded and warm.
-
-    Not before a narrow one itself, which would fit into what the first left.
-    """
-    for warm_up in () if narrow else ("normal", "low"):
+    """Print the growth in bytes. A narrow network's step comes first, so that libraries are loaded and warm."""
+    for warm_up in ("normal", "low"):
         step(name, warm_up, torch.float32, 8, True, "cpu")
     before = peak_memory() or 0
     step(name, preset, torch.float32, side, narrow, "cpu")

@@ -168,7 +168,9 @@ def test_ctrl_c_stops_between_batches_and_the_same_command_goes_on(whole, erasur
 
 def test_two_processes_of_accelerate_give_the_table_of_one(whole, erasure, tmp_path):
     pytest.importorskip("accelerate", reason="pip install -e '.[test]'")
-    out, env = tmp_path / "two", {**os.environ, "PYTHONPATH": str(ROOT)}
+    # accelerate gives each process one thread unless told; another number of threads rounds the last bit otherwise.
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    out, env = tmp_path / "two", {**os.environ, "PYTHONPATH": str(ROOT), **threads}
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     code = [sys.executable, *launch, "-m", "eraser_core", *words(erasure, out)]
     done = subprocess.run(code, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
