@@ -10,7 +10,7 @@ from typing import Any
 import common
 
 from eraser_core.erase import configure, erase
-from eraser_core.evaluation.pocket import Task, object_task, score, untouched
+from eraser_core.evaluation.pocket import Task, object_task, score, settings_for, style_task, untouched
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.training import OnStep
@@ -50,14 +50,15 @@ DEFAULT = Variant("default", "default")
 
 
 def task_of(model: Model, variant: Variant, name: str, images: int, seed: int) -> Task:
-    """The object's task under a variant; the retain set is a half of the others drawn by the seed."""
+    """The object's or style's task under a variant; an object's retain set is a half of the others drawn by the seed."""
     if model.concepts is None:
         raise SystemExit("this benchmark needs the pocket model")
     anchor = variant.anchor
     if anchor == "category":
         anchor = model.concepts.categories[model.concepts.get(name).category]
+    make = style_task if name in model.concepts.styles else object_task
     kept = None if variant.retain else ()
-    task = object_task(model.concepts, model.denoiser, name, anchor=anchor, retain=kept, seed=seed, n=images)
+    task = make(model.concepts, model.denoiser, name, anchor=anchor, retain=kept, seed=seed, n=images)
     return replace(task, sheets={sheet: task.sheets[sheet] for sheet in SHEETS if sheet in task.sheets})
 
 
@@ -73,7 +74,8 @@ def run(
     """One object under one variant; the hidden prompt's search starts at the run's seed."""
     task = task_of(model, variant, name, images, seed)
     method = METHODS[variant.method]
-    settings = configure(method, model.denoiser.family, task.request, {**variant.values, **quick})
+    values = {**settings_for([task], method.settings.model_fields), **variant.values, **quick}
+    settings = configure(method, model.denoiser.family, task.request, values)
     result = erase(model.denoiser, task.request, method, settings, key_seed=seed, on_step=on_step)
     hidden = result.prompts[0] if result.prompts else None
     figures = score(model.examiner, task, result.erasure.as_edit(), hidden, None, untouched(model.examiner, task))
@@ -90,17 +92,21 @@ def sweep(
     seeds: Sequence[int],
     one: Callable[[Variant, str, int], common.Row],
 ) -> None:
-    """Every variant on every object and seed whose row is not there yet."""
+    """Every variant on every object and seed whose row is not there yet; nothing is erased into itself."""
     for variant in variants:
         for seed in seeds:
             for name in objects:
                 key = {"group": variant.group, "variant": variant.name, "concept": name, "seed": seed}
-                if not rows.has(key):
+                if variant.anchor != name and not rows.has(key):
                     rows.add(one(variant, name, seed))
 
 
 def swept(
-    doc: str | None, name: str, variants: Sequence[Variant], groups: Sequence[str] = ()
+    doc: str | None,
+    name: str,
+    variants: Sequence[Variant],
+    groups: Sequence[str] = (),
+    objects: Sequence[str] = OBJECTS,
 ) -> tuple[argparse.Namespace, Model, common.Rows, dict[str, Any]]:
     """The command line of a sweep, carried out: its arguments, the model, the rows, and what a smoke run shortens.
 
@@ -109,7 +115,7 @@ def swept(
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = sorted({v.group for v in variants} | set(groups))
     parser.add_argument("--only", nargs="*", choices=known, default=None, help="groups of variants")
-    parser.add_argument("--objects", nargs="*", default=OBJECTS)
+    parser.add_argument("--objects", nargs="*", default=objects)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--name", default=name)
@@ -119,7 +125,7 @@ def swept(
     quick: dict[str, Any] = {}
     chosen = [v for v in variants if not args.only or v.group in args.only]
     if args.smoke:
-        chosen, args.objects, args.images, quick = [variants[0], variants[-1]], OBJECTS[:1], 4, common.SMOKE
+        chosen, args.objects, args.images, quick = [variants[0], variants[-1]], objects[:1], 4, common.SMOKE
         args.name = f"{name}_smoke"
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Prediction = Literal["epsilon", "v_prediction"]
 Tune = Literal["xattn-kv", "xattn", "noxattn", "text"]
@@ -129,6 +129,10 @@ class Denoiser(Protocol):
     tokens_per_chunk: int
     device: torch.device
     rows: Rows
+
+    @property
+    def network(self) -> nn.Module:
+        """The UNet that runs, for whoever listens to its layers."""
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """Contexts [len(prompts), n, d] of whole prompts, without gradient."""

@@ -96,8 +96,8 @@ def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[
     forwards = [(settings.batch * kept, CHUNK)] + [(settings.batch, CHUNK + prompt)] * (learner.graphs - 1)
     return Plan(
         denoiser.family,
-        denoiser.unet.config,
-        denoiser.unet.dtype,
+        denoiser.network.config,
+        denoiser.network.dtype,
         denoiser.budget,
         denoiser.latent_shape[1],
         settings.tune,

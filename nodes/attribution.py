@@ -135,8 +135,7 @@ def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[
     bar, total = comfy.utils.ProgressBar(100), batch * steps * (2 if guidance > 1 else 1)
     denoiser.on_forward = lambda rows: bar.update_absolute(100 * rows.no_grad // total, 100)
     parts = [
-        heat_maps(denoiser, z, positive.expand(len(z)), negative, steps, guidance, network=denoiser.network)
-        for z in _fitting(denoiser, noise)
+        heat_maps(denoiser, z, positive.expand(len(z)), negative, steps, guidance) for z in _fitting(denoiser, noise)
     ]
     pictures = decode(vae, denoiser, torch.cat([part.latents for part in parts]))
     found = {word: torch.cat([part.of(where) for part in parts]) for word, where in positions.items()}

@@ -71,7 +71,7 @@ def test_recomputing_gives_the_same_gradients(tune: str, rank: int) -> None:
 
 def test_diffusers_own_recomputing_would_not() -> None:
     d = denoiser()
-    d.unet.enable_gradient_checkpointing()
+    d.network.enable_gradient_checkpointing()
     with pytest.raises(CheckpointError):
         gradients(d, "xattn-kv", 0)
 
@@ -115,7 +115,7 @@ def closeness(one: list[torch.Tensor], two: list[torch.Tensor]) -> float:
 def test_edits_train_in_fp32_on_half_precision_weights(dtype: torch.dtype, budget: Budget | None) -> None:
     """The network's own numbers are rounded in both, so what is left is what computing in half costs."""
     half, rounded = denoiser(budget, dtype), denoiser()
-    rounded.unet.load_state_dict({n: p.float() for n, p in half.unet.state_dict().items()})
+    rounded.network.load_state_dict({n: p.float() for n, p in half.network.state_dict().items()})
     got, wanted = gradients(half, "xattn-kv", 2), gradients(rounded, "xattn-kv", 2)
     assert all(g.dtype == torch.float32 for g in got)
     assert closeness(got, wanted) > (0.999 if dtype == torch.float16 else 0.99)
@@ -125,7 +125,7 @@ def test_without_the_gain_fp16_loses_the_gradient(monkeypatch: pytest.MonkeyPatc
     """At the size that a student near its teacher has on true latents: errors of 0.01, a mean over n numbers."""
     n = 4 * 64 * 64
     rounded = denoiser()
-    rounded.unet.half().float()
+    rounded.network.half().float()
     right = gradients(rounded, "xattn-kv", 2, 0.02 / n)
     kept = {}
     for gain in (n, 1):

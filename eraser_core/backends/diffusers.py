@@ -82,8 +82,8 @@ class DiffusersDenoiser:
         self.base_hash = tensors_hash(kv, torch.float16) if base_hash is None else base_hash
 
     @property
-    def unet(self) -> UNet2DConditionModel:
-        """The network itself, for whoever listens to its layers."""
+    def network(self) -> UNet2DConditionModel:
+        """The UNet itself."""
         return self._unet
 
     def encode(self, prompts: Sequence[str]) -> Context:

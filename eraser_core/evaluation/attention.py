@@ -20,14 +20,6 @@ from ..errors import ModelError, RequestError
 Take = Callable[[str, Tensor, Tensor], None]
 
 
-def network_of(denoiser: Denoiser) -> nn.Module:
-    """The UNet behind a denoiser; ModelError for one that has none to look into."""
-    network = getattr(denoiser, "unet", None) or getattr(denoiser, "_unet", None)
-    if not isinstance(network, nn.Module):
-        raise ModelError("this model gives no access to its network: pass the UNet itself as `network`")
-    return network
-
-
 @contextmanager
 def attn2_calls(network: nn.Module, take: Take) -> Iterator[tuple[str, ...]]:
     """While open, `take(block, q, k)` is called after every forward of an attn2 block.

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Edit
 from ..errors import ModelError
 from ..sampling import sample
-from .attention import attn2_calls, network_of, probabilities
+from .attention import attn2_calls, probabilities
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,11 @@ def heat_maps(
     steps: int,
     guidance: float,
     edit: Edit | None = None,
-    network: nn.Module | None = None,
 ) -> HeatMaps:
     """Draw pictures as `sampling.sample` does and keep the tokens' heat maps.
 
     A hidden prompt is used by extending the context (`HiddenPrompt.join`), its tokens have maps of their own after the
-    prompt's. `network`
-    is the module that runs; by default the denoiser's. ModelError if it has no attn2 blocks.
+    prompt's. ModelError if the network has no attn2 blocks.
     """
     b, sums = len(noise), dict[str, Tensor]()
 
@@ -62,7 +60,7 @@ def heat_maps(
         maps = probabilities(q[-b:], k[-b:]).mean(1).transpose(1, 2)
         sums[block] = sums[block] + maps if block in sums else maps
 
-    with attn2_calls(network_of(denoiser) if network is None else network, take):
+    with attn2_calls(denoiser.network, take):
         latents = sample(denoiser, noise, context, negative, steps, guidance, edit)
     h, w = noise.shape[-2:]
     blocks = [upsample(total / steps, h, w) for total in sums.values()]

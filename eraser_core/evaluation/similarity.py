@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Edit
 from ..errors import RequestError
 from ..sampling import trajectory
-from .attention import attn2_calls, network_of
+from .attention import attn2_calls
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ def cosines(
     guidance: float,
     tokens: Mapping[str, Sequence[int]],
     edit: Edit | None = None,
-    network: nn.Module | None = None,
 ) -> Cosines:
     """Draw pictures as `sampling.sample` does and follow the similarity of named groups of context tokens.
 
@@ -71,7 +70,7 @@ def cosines(
             value = cosine(q[-b:], k[-b:, :, list(positions)]).cpu()
             found.setdefault(name, {}).setdefault(block, []).append(value)
 
-    with attn2_calls(network_of(denoiser) if network is None else network, take):
+    with attn2_calls(denoiser.network, take):
         for step, t, _ in trajectory(denoiser, noise, context, negative, steps, guidance, edit):
             if step < steps:
                 timesteps.append(int(t[0]))
