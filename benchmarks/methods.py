@@ -2,10 +2,12 @@
 
     python benchmarks/methods.py            # all systems, five objects and two styles, two seeds, with and without a
                                             # retain set
+    python benchmarks/methods.py --objects truck camera --styles ink --seeds 0    # less
     python benchmarks/methods.py --smoke
 
 Runs are kept one by one in out/benchmarks/methods_runs.json (an interrupted benchmark goes on); the table of means and
-spreads over the runs goes to out/benchmarks/methods.json, methods.csv and methods.md.
+spreads over the runs goes to out/benchmarks/methods.json, methods.csv and methods.md, and as a picture to methods.png.
+About three minutes a run of a gradient method on one core, five a style's, two of a closed form: all is some 20 hours.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import io
 import statistics
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
+from matplotlib.figure import Figure
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasure import FrozenEdit
@@ -77,7 +80,8 @@ def task_of(model: Model, name: str, retain: bool, seed: int, n: int) -> Task:
     if model.concepts is None:
         raise SystemExit("this benchmark needs the pocket model")
     make = style_task if name in model.concepts.styles else object_task
-    return make(model.concepts, model.denoiser, name, retain=None if retain else (), seed=seed, n=n)
+    task = make(model.concepts, model.denoiser, name, retain=None if retain else (), seed=seed, n=n)
+    return replace(task, sheets={sheet: of for sheet, of in task.sheets.items() if sheet != "description"})
 
 
 def one(model: Model, system: System, task: Task, seed: int, quick: Mapping[str, Any]) -> common.Row:
@@ -102,13 +106,15 @@ def attack(model: Model, name: str, edit: FrozenEdit, n: int, quick: Mapping[str
     return learnt(model.examiner, model.denoiser, name, edit, n=n, iterations=quick.get("iterations", 200)).value
 
 
-def floor(model: Model, names: tuple[str, ...], n: int, quick: Mapping[str, Any]) -> list[common.Row]:
+def floor(model: Model, names: tuple[str, ...], n: int, quick: Mapping[str, Any], name: str) -> list[common.Row]:
     """`learnt1` of objects that the untouched model never knew: what the column means nothing below."""
-    shares = [attack(model, name, FrozenEdit({}), n, quick) for name in names]
+    kept = common.Rows(name, ("concept",), fresh=bool(quick))
+    for concept in names:
+        if not kept.has({"concept": concept}):
+            kept.add({"concept": concept, "n": n, "learnt1": attack(model, concept, FrozenEdit({}), n, quick)})
     row = {"method": "floor", "preset": "never shown", "retain_set": False, "task": "object", **dict.fromkeys(FIGURES)}
-    return [
-        {**row, "psr1_before": None, "learnt1": sum(shares) / len(shares), "n": n, "runs": len(names), "seeds": [0]}
-    ]
+    found = {"learnt1": common.mean(kept.rows, "learnt1"), "n": n, "runs": len(kept.rows), "seeds": [0]}
+    return [{**row, "psr1_before": None, **found}]
 
 
 def summarise(runs: list[common.Row]) -> list[common.Row]:
@@ -140,16 +146,45 @@ def write(name: str, rows: list[common.Row]) -> None:
     sys.stdout.write(common.table(rows, columns))
 
 
+def figure(rows: list[common.Row], path: str) -> None:
+    """One panel a figure, one bar a system, the tasks and retain sets beside each other."""
+    panels = {
+        "esr1": "erased (ESR-1)",
+        "psr1": "others right (PSR-1)",
+        "recovery1": "with p",
+        "learnt1": "learnt again",
+    }
+    systems = list(dict.fromkeys((r["method"], r["preset"]) for r in rows))
+    groups = list(dict.fromkeys((r["task"], r["retain_set"]) for r in rows))
+    picture = Figure(figsize=(11, 1 + 0.45 * len(systems)), layout="constrained")
+    for axes, (column, label) in zip(picture.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+        for i, (task, retain) in enumerate(groups):
+            of = {(r["method"], r["preset"]): r[column] for r in rows if (r["task"], r["retain_set"]) == (task, retain)}
+            have = [(n + (i + 0.5) / len(groups) - 0.5, of[s]) for n, s in enumerate(systems) if of.get(s) is not None]
+            if have:
+                y, x = zip(*have, strict=True)
+                axes.barh(y, x, 0.8 / len(groups), label=f"{task}, {'with' if retain else 'no'} retain set")
+        axes.set(title=label, xlim=(0, 1.02))
+        axes.set_yticks(range(len(systems)), [f"{m} ({p})" for m, p in systems])
+    picture.axes[0].invert_yaxis()
+    picture.axes[0].legend(fontsize=7, loc="lower left")
+    picture.savefig(common.OUT / path, dpi=120)
+
+
 def main() -> int:
     """Run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--objects", nargs="*", default=OBJECTS)
+    parser.add_argument("--styles", nargs="*", default=STYLES)
+    parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
     parser.add_argument("--only", nargs="*", help="methods")
+    parser.add_argument("--name", default="methods", help="name of the files, for runs side by side")
     parser.add_argument("--smoke", action="store_true", help="three systems, one object, one style, a few steps")
     args = parser.parse_args()
     common.start_logging()
-    names, systems, quick, name = (*OBJECTS, *STYLES), SYSTEMS, {}, "methods"
+    names, systems, quick, name = (*args.objects, *args.styles), SYSTEMS, {}, args.name
     if args.smoke:
         names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
         args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
@@ -158,7 +193,7 @@ def main() -> int:
     for system in systems:
         if args.only and system.method not in args.only:
             continue
-        for retain in (True, False):
+        for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
             for seed in args.seeds:
                 for concept in names:
                     task = task_of(model, concept, retain, seed, args.images)
@@ -167,7 +202,9 @@ def main() -> int:
                     if not runs.has(key):
                         runs.add({**key, "n": args.images, **one(model, system, task, seed, quick)})
     rows = summarise(runs.rows)
-    write(name, rows + floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick))
+    rows += floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick, f"{name}_floor")
+    write(name, rows)
+    figure(rows, f"{name}.png")
     return 0
 
 
