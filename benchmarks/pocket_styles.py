@@ -1,22 +1,25 @@
-"""What a style is best drawn as instead: every other style as the anchor, and none.
+"""KPOP over the pocket model's six styles, and what a style is best drawn as instead: every other style, or none.
 
-    python benchmarks/pocket_styles.py            # two styles, all anchors
+    python benchmarks/pocket_styles.py                                  # all
+    python benchmarks/pocket_styles.py --only default                   # the program's own choice of anchor
+    python benchmarks/pocket_styles.py --only anchor --objects ink      # every anchor for one style
     python benchmarks/pocket_styles.py --smoke
 
 A row a (variant, style, seed) in out/benchmarks/pocket_styles.json; an interrupted study goes on. About five minutes a
-row on one core, 16 rows.
+row on one core, 54 rows.
 """
 
 from __future__ import annotations
 
 import sys
 
-from variants import Variant, swept
+from variants import DEFAULT, Variant, swept
 
-STYLES = ("ink", "pixel")
+STYLES = ("ink", "clay", "twemoji", "blob", "fluent", "pixel")
 VARIANTS = (
-    *(Variant("anchor", style, anchor=style) for style in ("twemoji", "blob", "fluent", "clay", "pixel", "ink")),
-    Variant("anchor", "no style", anchor=""),
+    DEFAULT,
+    *(Variant("anchor", style, anchor=style) for style in STYLES),
+    Variant("none", "no style", anchor=""),
     Variant("steps", "500", {"iterations": 500}),
     Variant("retain", "none", retain=False),
 )

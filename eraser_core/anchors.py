@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,11 +21,17 @@ def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
     return denoiser.encode(phrases).tokens.float().flatten(1)
 
 
-def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str]) -> str:
-    """The candidate whose embedding has the largest cosine with the concept's, both centred on the candidates' mean."""
+def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
+    """The candidate whose embedding has the largest cosine with the concept's, both centred on the candidates' mean.
+
+    Embeddings are means over `prompts`, with the concept in the place of {}. A style needs the prompts in which it is
+    erased: alone it reads otherwise than after an object's name.
+    """
     others = [c for c in candidates if c.lower() != concept.lower()]
     if not others:
         raise RequestError(f"no anchor can be chosen for {concept!r}: name one, or concepts to retain")
-    vectors = embed(denoiser, [concept, *others])
+    vectors = torch.stack(
+        [embed(denoiser, [prompt.replace("{}", word) for prompt in prompts]).mean(0) for word in [concept, *others]]
+    )
     vectors = vectors - vectors[1:].mean(0)
     return others[int(F.cosine_similarity(vectors[:1], vectors[1:]).argmax())]

@@ -63,6 +63,15 @@ def test_an_anchor_is_chosen_among_what_is_kept(pocket):
         nearest(pocket, "a church", ["a church"])
 
 
+def test_a_styles_anchor_is_the_nearest_in_the_prompts_in_which_it_is_erased(pocket):
+    """Alone its word is nearest to another style, so what it is asked in decides."""
+    concepts = load_concepts()
+    task = style_task(concepts, pocket, "ink")
+    others, prompts = [s for s in concepts.styles if s != "ink"], task.request.targets[0].templates
+    assert task.anchor == nearest(pocket, "ink", others, prompts)
+    assert task.anchor != nearest(pocket, "ink", others, ["{} style"])
+
+
 def test_the_untouched_model_draws_what_it_is_asked_and_a_destroyed_one_does_not():
     from eraser_core.erasure import FrozenEdit
 

@@ -108,26 +108,20 @@ def style_task(
     if style not in concepts.styles:
         raise RequestError(f"the pocket model has no style {style!r}: it has {', '.join(concepts.styles)}")
     others = [s for s in concepts.styles if s != style]
-    if anchor is None:
-        said = nearest(denoiser, f"{style} style", [f"{s} style" for s in others])
-        anchor = said.removesuffix(" style")
     rng = random.Random(f"style/{seed}")
     objects = rng.sample(concepts.drawn, len(concepts.drawn))
     learnt, scored = objects[::2], objects[1::2]
+    templates = [t.replace("{style}", "{}") for t in concepts.training.object_style]
+    prompts = [t.replace("{phrase}", c.phrase) for i, c in enumerate(learnt) for t in (templates[i % 4], templates[0])]
+    if anchor is None:
+        anchor = nearest(denoiser, style, others, prompts)
     if retain is None:
         scored_only = rng.sample([s for s in others if s != anchor], 2)
         retain = [s for s in others if s not in scored_only]
     retained = tuple(retain)
     kept = [s for s in others if s not in retained and s != anchor]
-    templates = [t.replace("{style}", "{}") for t in concepts.training.object_style]
-    target = Target(
-        style,
-        anchor,
-        templates=tuple(
-            t.replace("{phrase}", c.phrase) for i, c in enumerate(learnt) for t in (templates[i % 4], templates[0])
-        ),
-    )
-    prompts = [
+    target = Target(style, anchor, templates=tuple(prompts))
+    kept_prompts = [
         templates[i % 4].replace("{phrase}", c.phrase).replace("{}", s) for i, c in enumerate(learnt) for s in retained
     ]
     sheets = {
@@ -136,7 +130,7 @@ def style_task(
         "kept": style_questions(concepts, scored, [(s, s) for s in kept], n, 30_000),
         "retained": style_questions(concepts, scored, [(s, s) for s in retained], n, 40_000),
     }
-    return Task("style", style, anchor, retained, Request((target,), tuple(prompts), seed), sheets)
+    return Task("style", style, anchor, retained, Request((target,), tuple(kept_prompts), seed), sheets)
 
 
 def settings_for(tasks: Sequence[Task], known: Collection[str]) -> dict[str, Any]:
