@@ -7,8 +7,8 @@
 
 Closed forms: 1, 10 and 100 concepts with 0, 100 and 1000 preserved, ours (one Cholesky factorisation for all layers,
 low-rank entries) beside a naive one (a dense inverse and a dense matrix in every layer), in the same run; text encoding
-is left out. Gradient methods: seconds, forward rows and peak memory an iteration, from a pool and denoised anew; the
-pool's own rows are spread over the run's iterations.
+is left out. Gradient methods: seconds, forward rows and peak memory an iteration, from a pool and denoised anew. A small
+pool is filled; what the default one takes more is computed from that, and spread over the default number of iterations.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from torch import Tensor
 from eraser_core.backends.diffusers import DiffusersDenoiser
 from eraser_core.denoiser import Context, NoiseSchedule
 from eraser_core.files import peak_memory
-from eraser_core.methods import METHODS, uce
+from eraser_core.methods import METHODS, Method, uce
 from eraser_core.request import Request, Target
 from eraser_core.text_space import TextSpace, entries
 
 D = 768
 # (layers, output width) of SD1.5's attn2: K and V of 16 blocks, 19.2 M weights in all.
 SHAPES = ((5, 320), (5, 640), (6, 1280))
+SMALL_POOL = 8  # one trajectory of the default pool
 COLUMNS = ("method", "concepts", "preserved", "seconds", "rows_nograd", "rows_grad", "peak_bytes", "note")
 
 
@@ -117,6 +118,12 @@ def sd15(latent: int, tiny: bool) -> DiffusersDenoiser:
     return DiffusersDenoiser("sd1", unet, RandomText(), vae, NoiseSchedule.scaled_linear())
 
 
+def pool_share(method: Method) -> float:
+    """What one iteration of a run at the default settings bears of filling its pool, against filling the small one."""
+    usual: Any = method.settings()
+    return usual.pool_size / SMALL_POOL / usual.iterations
+
+
 def gradient(rows: common.Rows, latent: int, iterations: int, tiny: bool) -> None:
     """One iteration of every gradient method, from a pool and anew."""
     denoiser = sd15(latent, tiny)
@@ -125,16 +132,23 @@ def gradient(rows: common.Rows, latent: int, iterations: int, tiny: bool) -> Non
         if method.learner is None:
             continue
         for latents in ("pool",) if name == "ca" else ("pool", "fresh"):
-            small = {"pool_size": 4, "per_trajectory": 4, "sampler_steps": 50 if not tiny else 4}
+            small = {"pool_size": SMALL_POOL, "sampler_steps": 50 if not tiny else 4}
             extra = {"anchor_images": 1} if name == "ca" else {}
             settings: Any = method.settings(latents=latents, **small, **extra)
             learner = method.learner(denoiser, request, settings, 0)
+            before, began = denoiser.rows.no_grad, time.perf_counter()
             learner.begin()
+            # The default pool and its length of run; denoised anew, the first z_t is not one of the steps' counted here.
+            share = pool_share(method) if latents == "pool" else 0.0
+            filling = share * (denoiser.rows.no_grad - before), share * (time.perf_counter() - began)
             grad, no_grad, began = denoiser.rows.grad, denoiser.rows.no_grad, time.perf_counter()
             for step in range(1, iterations + 1):
                 learner.step(step)
-            seconds = (time.perf_counter() - began) / iterations
-            spent = (denoiser.rows.no_grad - no_grad) / iterations, (denoiser.rows.grad - grad) / iterations
+            seconds = (time.perf_counter() - began) / iterations + filling[1]
+            spent = (
+                (denoiser.rows.no_grad - no_grad) / iterations + filling[0],
+                (denoiser.rows.grad - grad) / iterations,
+            )
             rows.add(_row(name, 1, 0, seconds, *spent, f"{latents}, {latent}x{latent} latents, an iteration"))
 
 
