@@ -54,7 +54,7 @@ def erase_an_object() -> Graph:
 
 def erase_a_style() -> Graph:
     graph = Graph(
-        "## Erase a style\nPress **Run**. The pocket model forgets the style *ink*, in favour of *fluent*. A style takes "
+        "## Erase a style\nPress **Run**. The pocket model forgets the style *ink*, in favour of *twemoji*. A style takes "
         "more steps than an object, and its anchor must be a style. The pocket model knows ink, clay, twemoji, blob, "
         "fluent and pixel."
     )
@@ -63,7 +63,7 @@ def erase_a_style() -> Graph:
     kept = encode(graph, clip, "a cat in pixel style", "kept ")
     latent = empty_latent(graph)
     sanitized, hidden = train(
-        graph, model, clip, vae, concepts="ink", anchor="fluent", steps=300, filename_prefix="loras/erased_ink"
+        graph, model, clip, vae, concepts="ink", anchor="twemoji", steps=300, filename_prefix="loras/erased_ink"
     )
     injected = inject(graph, texts, 3, hidden_prompt=hidden)
     rows = [
