@@ -26,8 +26,9 @@ from matplotlib.figure import Figure
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasure import FrozenEdit
-from eraser_core.evaluation.pocket import Task, object_task, score, style_task, untouched
+from eraser_core.evaluation.pocket import Task, object_task, style_task
 from eraser_core.evaluation.pocket_attack import learnt
+from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.files import write_bytes, write_json
 from eraser_core.models import Model, open_model
 

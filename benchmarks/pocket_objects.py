@@ -18,7 +18,8 @@ import common
 
 from eraser_core.erase import Erased
 from eraser_core.evaluation.objects import Rate
-from eraser_core.evaluation.pocket import Task, object_task, score, untouched
+from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.models import Model, open_model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")

@@ -10,7 +10,8 @@ from typing import Any
 import common
 
 from eraser_core.erase import configure, erase
-from eraser_core.evaluation.pocket import Task, object_task, score, settings_for, style_task, untouched
+from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
+from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.training import OnStep

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from eraser_core.denoiser import Edit
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.evaluation import grid
-from eraser_core.evaluation.pocket import Task, object_task, score, settings_for, style_task, summary, untouched
+from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
+from eraser_core.evaluation.pocket_scores import score, summary, untouched
 from eraser_core.evaluation.report import Chapter, before_after, concept_picture, kept_picture, page
 from eraser_core.files import peak_memory, write_bytes, write_json
 from eraser_core.hidden_prompt import HiddenPrompt, save_prompts

@@ -96,7 +96,8 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
 def measure_first() -> None:
     """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
     from eraser_core.erasure import load_erasure
-    from eraser_core.evaluation.pocket import score, task_of, untouched
+    from eraser_core.evaluation.pocket import task_of
+    from eraser_core.evaluation.pocket_scores import score, untouched
     from eraser_core.evaluation.report import before_after
     from eraser_core.evaluation.suites.items import Subject
     from eraser_core.evaluation.suites.sidecar import write_sidecar

@@ -14,7 +14,8 @@ from eraser_core.anchors import nearest
 from eraser_core.backends.pocket import load_pocket_denoiser
 from eraser_core.errors import RequestError
 from eraser_core.evaluation.objects import Rate, esr, psr, ranks
-from eraser_core.evaluation.pocket import object_task, settings_for, style_task, untouched
+from eraser_core.evaluation.pocket import object_task, settings_for, style_task
+from eraser_core.evaluation.pocket_scores import untouched
 from eraser_core.methods import METHODS
 from eraser_core.models import open_model
 from eraser_core.pocket import load_concepts

@@ -22,10 +22,9 @@ from ..evaluation.pocket import (
     object_task,
     settings_for,
     style_task,
-    summary,
-    untouched,
 )
-from ..evaluation.pocket import score as score_task
+from ..evaluation.pocket_scores import score as score_task
+from ..evaluation.pocket_scores import summary, untouched
 from ..evaluation.report import before_after
 from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
