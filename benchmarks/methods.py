@@ -180,7 +180,7 @@ def main() -> int:
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--styles", nargs="*", default=STYLES)
     parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
-    parser.add_argument("--only", nargs="*", help="methods")
+    parser.add_argument("--only", nargs="*", help="methods, without the floor's row")
     parser.add_argument("--name", default="methods", help="name of the files, for runs side by side")
     parser.add_argument("--smoke", action="store_true", help="three systems, one object, one style, a few steps")
     args = parser.parse_args()
@@ -203,7 +203,8 @@ def main() -> int:
                     if not runs.has(key):
                         runs.add({**key, "n": args.images, **one(model, system, task, seed, quick)})
     rows = summarise(runs.rows)
-    rows += floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick, f"{name}_floor")
+    if not args.only:
+        rows += floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick, f"{name}_floor")
     write(name, rows)
     figure(rows, f"{name}.png")
     return 0
