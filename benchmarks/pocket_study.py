@@ -26,6 +26,7 @@ VARIANTS = (
     Variant("tune", "rank 4", {"rank": 4, "eta": 1e-3}),
     Variant("latents", "edited, refreshed", {"latents_from": "edited", "refresh_every": 10}),
     Variant("optimizer", "plain gradient", {"optimizer": "sgd", "eta": 0.3, "eta_p": 30.0}),
+    Variant("optimizer", "plain gradient, eta 3", {"optimizer": "sgd", "eta": 3.0, "eta_p": 30.0}),
     Variant(
         "tune",
         "text, rank 8, null space",
