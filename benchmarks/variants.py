@@ -116,6 +116,7 @@ def swept(
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = sorted({v.group for v in variants} | set(groups))
     parser.add_argument("--only", nargs="*", choices=known, default=None, help="groups of variants")
+    parser.add_argument("--variants", nargs="*", help="their names (default: all of the groups)")
     parser.add_argument("--objects", nargs="*", default=objects)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--images", type=int, default=16)
@@ -125,6 +126,7 @@ def swept(
     common.start_logging()
     quick: dict[str, Any] = {}
     chosen = [v for v in variants if not args.only or v.group in args.only]
+    chosen = [v for v in chosen if not args.variants or v.name in args.variants]
     if args.smoke:
         chosen, args.objects, args.images, quick = [variants[0], variants[-1]], objects[:1], 4, common.SMOKE
         args.name = f"{name}_smoke"
