@@ -77,9 +77,7 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
 
     _add_model(parser)
     parser.add_argument("--concept", action="append", help="what to erase, synonyms after bars; may be repeated")
-    parser.add_argument(
-        "--anchor", action="append", help='drawn in its place, one a concept ("" is the empty prompt; default: chosen)'
-    )
+    parser.add_argument("--anchor", action="append", help='drawn in its place, one a concept ("" is the empty prompt)')
     parser.add_argument("--retain", nargs="*", help="concepts to keep (pocket default: half of the others; else none)")
     parser.add_argument("--method", default="kpop", help=f"one of {', '.join(METHODS)} (default: kpop)")
     parser.add_argument("--out", type=Path, help="folder for the results")

@@ -1,4 +1,4 @@
-"""Choosing what takes a concept's place, in the text encoder's own space: a near object, a far style."""
+"""Choosing what takes a concept's place: the nearest kept concept in the text encoder's own space."""
 
 from __future__ import annotations
 
@@ -21,22 +21,12 @@ def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
     return denoiser.encode(phrases).tokens.float().flatten(1)
 
 
-def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str]) -> str:
-    """The candidate whose embedding has the largest cosine with the concept's, both centred on the candidates' mean."""
-    return _by_cosine(denoiser, concept, candidates, ("{}",))[-1]
+def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
+    """The candidate whose embedding has the largest cosine with the concept's, both centred on the candidates' mean.
 
-
-def farthest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str]) -> str:
-    """The candidate with the smallest cosine, of embeddings that are means over `prompts` with the word in {}'s place.
-
-    For a style: a near one is drawn much like it, so that what is left of it and what has come in its place cannot be told
-    apart (docs/results/pocket_styles.md).
+    Embeddings are means over `prompts`, with the concept in the place of {}. A style needs the prompts in which it is
+    erased: alone it reads otherwise than after an object's name.
     """
-    return _by_cosine(denoiser, concept, candidates, prompts)[0]
-
-
-def _by_cosine(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str]) -> list[str]:
-    """The candidates from the farthest to the nearest."""
     others = [c for c in candidates if c.lower() != concept.lower()]
     if not others:
         raise RequestError(f"no anchor can be chosen for {concept!r}: name one, or concepts to retain")
@@ -44,4 +34,4 @@ def _by_cosine(denoiser: Denoiser, concept: str, candidates: Sequence[str], prom
         [embed(denoiser, [prompt.replace("{}", word) for prompt in prompts]).mean(0) for word in [concept, *others]]
     )
     vectors = vectors - vectors[1:].mean(0)
-    return [others[i] for i in F.cosine_similarity(vectors[:1], vectors[1:]).argsort(stable=True).tolist()]
+    return others[int(F.cosine_similarity(vectors[:1], vectors[1:]).argmax())]

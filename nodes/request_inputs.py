@@ -32,8 +32,8 @@ def words() -> list[Any]:
             "anchor",
             multiline=True,
             default="",
-            tooltip="What is drawn instead, one a line in the same order, such as castle. Empty: one is chosen, the "
-            "nearest to retain for an object, a far one for a style of the pocket model.",
+            tooltip="What is drawn instead, one a line in the same order, such as castle. Empty: the nearest concept to "
+            "retain is chosen.",
         ),
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..anchors import farthest, nearest
+from ..anchors import nearest
 from ..denoiser import Denoiser
 from ..errors import RequestError
 from ..pocket.concepts import Concept, Concepts, with_article, without_article
@@ -109,7 +109,7 @@ def style_task(
     templates = [t.replace("{style}", "{}") for t in concepts.training.object_style]
     prompts = [t.replace("{phrase}", c.phrase) for i, c in enumerate(learnt) for t in (templates[i % 4], templates[0])]
     if anchor is None:
-        anchor = farthest(denoiser, style, others, prompts)
+        anchor = nearest(denoiser, style, others, prompts)
     if retain is None:
         scored_only = rng.sample([s for s in others if s != anchor], 2)
         retain = [s for s in others if s not in scored_only]
