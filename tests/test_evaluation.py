@@ -102,6 +102,7 @@ SHARES = {"esr1", "psr1", "recovery1", "forged1", "n"}
 COLUMNS = {
     "pocket_objects": SHARES,
     "pocket_study": SHARES,
+    "pocket_styles": SHARES,
     "ablations": SHARES,
     "pool": {"esr1", "psr1", "rows_nograd", "rows_grad", "seconds", "n"},
     "methods": SHARES,
