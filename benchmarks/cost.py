@@ -124,12 +124,12 @@ def pool_share(method: Method) -> float:
     return usual.pool_size / SMALL_POOL / usual.iterations
 
 
-def gradient(rows: common.Rows, latent: int, iterations: int, tiny: bool) -> None:
-    """One iteration of every gradient method, from a pool and anew."""
+def gradient(rows: common.Rows, methods: Sequence[str], latent: int, iterations: int, tiny: bool) -> None:
+    """One iteration of gradient methods, from a pool and anew."""
     denoiser = sd15(latent, tiny)
     request = Request((Target("a church", "a castle"),))
     for name, method in METHODS.items():
-        if method.learner is None:
+        if method.learner is None or name not in methods:
             continue
         for latents in ("pool",) if name == "ca" else ("pool", "fresh"):
             small = {"pool_size": SMALL_POOL, "sampler_steps": 50 if not tiny else 4}
@@ -156,16 +156,18 @@ def main() -> int:
     """Run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("closed", "gradient"))
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), help="of the gradient methods")
+    parser.add_argument("--name", default="cost", help="name of the JSON file")
     parser.add_argument("--latent", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a narrow network, few concepts")
     args = parser.parse_args()
     common.start_logging()
-    rows = common.Rows("cost_smoke" if args.smoke else "cost", ("method", "note"), fresh=True)
+    rows = common.Rows("cost_smoke" if args.smoke else args.name, ("method", "note"), fresh=True)
     if args.only != "gradient":
         closed(rows, [(1, 0)] if args.smoke else [(1, 0), (10, 100), (100, 1000)])
     if args.only != "closed":
-        gradient(rows, 8 if args.smoke else args.latent, args.iterations, args.smoke)
+        gradient(rows, args.methods, 8 if args.smoke else args.latent, args.iterations, args.smoke)
     sys.stdout.write(common.table(rows.rows, COLUMNS))
     return 0
 

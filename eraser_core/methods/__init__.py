@@ -63,7 +63,13 @@ METHODS = {
     for m in (
         Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, presets=_presets(_POCKET_KPOP)),
         Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
-        Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),
+        Method(
+            "esd",
+            ESDSettings,
+            "Gandikota et al., arXiv 2303.07345",
+            ESD,
+            presets=_presets(_POCKET | {"pool_size": 256}),
+        ),
         Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET)),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),

@@ -20,10 +20,14 @@ from ..training import Learner, TrainingSettings
 
 
 class ESDSettings(TrainingSettings):
-    """The authors' defaults: 200 iterations at 5e-5, negative guidance 2, z_t at guidance 3."""
+    """The authors' defaults: 200 iterations at 5e-5, negative guidance 2, z_t at guidance 3.
+
+    The pool is ours: 200 draws from one of 256 would use most of its z_t once or never.
+    """
 
     iterations: int = Field(200, ge=1, description="training steps")
     eta: float = Field(5e-5, gt=0, description="learning rate of the network")
+    pool_size: int = Field(64, ge=1, description="z_t in the pool")
     negative_guidance: float = Field(2.0, gt=0, description="eta_g: how far the prediction is pushed from the concept")
     from_anchor: bool = Field(False, description="c_from is the anchor's prompt instead of the concept's")
 
