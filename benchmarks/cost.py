@@ -28,6 +28,7 @@ from eraser_core.backends.diffusers import DiffusersDenoiser
 from eraser_core.denoiser import Context, NoiseSchedule
 from eraser_core.files import peak_memory
 from eraser_core.methods import METHODS, Method, uce
+from eraser_core.methods.ca import CASettings
 from eraser_core.request import Request, Target
 from eraser_core.text_space import TextSpace, entries
 
@@ -119,9 +120,14 @@ def sd15(latent: int, tiny: bool) -> DiffusersDenoiser:
 
 
 def pool_share(method: Method) -> float:
-    """What one iteration of a run at the default settings bears of filling its pool, against filling the small one."""
+    """What one iteration of a run at the default settings bears of filling its pool, against filling the small one.
+
+    CA's is of the anchor's pictures, of which one is drawn here.
+    """
     usual: Any = method.settings()
-    return usual.pool_size / SMALL_POOL / usual.iterations
+    if isinstance(usual, CASettings):
+        return usual.anchor_images / usual.iterations
+    return float(usual.pool_size / SMALL_POOL / usual.iterations)
 
 
 def gradient(rows: common.Rows, methods: Sequence[str], latent: int, iterations: int, tiny: bool) -> None:
