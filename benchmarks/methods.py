@@ -164,7 +164,9 @@ def figure(rows: list[common.Row], path: str) -> None:
             have = [(n + (i + 0.5) / len(groups) - 0.5, of[s]) for n, s in enumerate(systems) if of.get(s) is not None]
             if have:
                 y, x = zip(*have, strict=True)
-                axes.barh(y, x, 0.8 / len(groups), label=f"{task}, {'with' if retain else 'no'} retain set")
+                axes.barh(
+                    y, x, 0.8 / len(groups), color=f"C{i}", label=f"{task}, {'with' if retain else 'no'} retain set"
+                )
         axes.set(title=label, xlim=(0, 1.02))
         axes.set_yticks(range(len(systems)), [f"{m} ({p})" for m, p in systems])
     picture.axes[0].invert_yaxis()
