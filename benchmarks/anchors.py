@@ -31,9 +31,8 @@ def main() -> int:
     args = parser.parse_args()
     name = "anchors_smoke" if args.smoke else "anchors"
     model = open_model("pocket")
-    if model.concepts is None:
-        raise SystemExit("this benchmark needs the pocket model")
-    drawn, denoiser = list(model.concepts.drawn), model.denoiser
+    concepts = common.concepts_of(model)
+    drawn, denoiser = list(concepts.drawn), model.denoiser
     phrases = [c.phrase for c in drawn]
     tokens = denoiser.encode(phrases).tokens.float()
     last = tokens[range(len(drawn)), [denoiser.token_count(p) - 1 for p in phrases]]

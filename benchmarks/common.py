@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from eraser_core.erase import Erased, configure, erase
-from eraser_core.evaluation.pocket import Task, settings_for
+from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model
+from eraser_core.pocket import Concepts
 
 OUT = Path("out/benchmarks")
+# What `--retain` takes: whether runs have a retain set.
+RETAIN = {"both": (True, False), "yes": (True,), "no": (False,)}
 SMOKE = {"iterations": 2, "pool_size": 8, "per_trajectory": 4, "sampler_steps": 4}
 log = logging.getLogger("benchmark")
 Row = dict[str, Any]
@@ -81,6 +84,20 @@ def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> lis
         dict(zip(by, key, strict=True)) | {"runs": len(group)} | {c: mean(group, c) for c in columns}
         for key, group in groups.items()
     ]
+
+
+def concepts_of(model: Model) -> Concepts:
+    """What the pocket model draws."""
+    if model.concepts is None:
+        raise SystemExit("this benchmark needs the pocket model")
+    return model.concepts
+
+
+def task_of(model: Model, name: str, retain: bool, seed: int, n: int, anchor: str | None = None) -> Task:
+    """The task of an object or a style by its name, with the program's own retain set or without one."""
+    concepts = concepts_of(model)
+    make = style_task if name in concepts.styles else object_task
+    return make(concepts, model.denoiser, name, anchor=anchor, retain=None if retain else (), seed=seed, n=n)
 
 
 def run(model: Model, task: Task, method: str, values: Mapping[str, Any], key_seed: int) -> Erased:

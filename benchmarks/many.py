@@ -46,10 +46,9 @@ COLUMNS = (
 
 def tasks_of(model: Model, names: Sequence[str], n: int, seed: int) -> list[Task]:
     """One task an object; the others to be erased count as kept nowhere."""
-    if model.concepts is None:
-        raise SystemExit("this benchmark needs the pocket model")
+    concepts = common.concepts_of(model)
     return [
-        object_task(model.concepts, model.denoiser, name, erased_too=[o for o in names if o != name], n=n, seed=seed)
+        object_task(concepts, model.denoiser, name, erased_too=[o for o in names if o != name], n=n, seed=seed)
         for name in names
     ]
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasure import FrozenEdit
-from eraser_core.evaluation.pocket import Task, object_task, style_task
+from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_attack import learnt
 from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.files import write_bytes, write_json
@@ -77,11 +77,8 @@ SYSTEMS = (
 
 
 def task_of(model: Model, name: str, retain: bool, seed: int, n: int) -> Task:
-    """The task of an object or a style by its name."""
-    if model.concepts is None:
-        raise SystemExit("this benchmark needs the pocket model")
-    make = style_task if name in model.concepts.styles else object_task
-    task = make(model.concepts, model.denoiser, name, retain=None if retain else (), seed=seed, n=n)
+    """The task of an object or a style by its name; the table has no column for descriptions."""
+    task = common.task_of(model, name, retain, seed, n)
     return replace(task, sheets={sheet: of for sheet, of in task.sheets.items() if sheet != "description"})
 
 
@@ -181,7 +178,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--styles", nargs="*", default=STYLES)
-    parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
+    parser.add_argument("--retain", choices=common.RETAIN, default="both")
     parser.add_argument("--only", nargs="*", help="methods, without the floor's row")
     parser.add_argument("--name", default="methods", help="name of the files, for runs side by side")
     parser.add_argument("--smoke", action="store_true", help="three systems, one object, one style, a few steps")
@@ -196,7 +193,7 @@ def main() -> int:
     for system in systems:
         if args.only and system.method not in args.only:
             continue
-        for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
+        for retain in common.RETAIN[args.retain]:
             for seed in args.seeds:
                 for concept in names:
                     task = task_of(model, concept, retain, seed, args.images)

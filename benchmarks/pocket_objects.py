@@ -18,7 +18,7 @@ import common
 
 from eraser_core.erase import Erased
 from eraser_core.evaluation.objects import Rate
-from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.models import Model, open_model
 
@@ -55,11 +55,10 @@ def row_of(task: Task, result: Erased, model: Model, other: Erased, before: dict
 
 def group(model: Model, rows: common.Rows, objects: tuple[str, ...], seed: int, retain: bool, args: Any) -> None:
     """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
-    if model.concepts is None or all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
+    if all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
         return
     quick = common.SMOKE if args.smoke else {}
-    kept = None if retain else ()
-    tasks = [object_task(model.concepts, model.denoiser, o, retain=kept, seed=seed, n=args.images) for o in objects]
+    tasks = [common.task_of(model, o, retain, seed, args.images) for o in objects]
     tasks = [replace(task, sheets={s: task.sheets[s] for s in SHEETS if s in task.sheets}) for task in tasks]
     results = [common.run(model, task, "kpop", quick, key_seed=seed) for task in tasks]
     for i, task in enumerate(tasks):
@@ -76,7 +75,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
     parser.add_argument("--images", type=int, default=16, help="pictures a scored column")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
-    parser.add_argument("--retain", choices=("both", "yes", "no"), default="both")
+    parser.add_argument("--retain", choices=common.RETAIN, default="both")
     parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")
     args = parser.parse_args()
     common.start_logging()
@@ -85,7 +84,7 @@ def main() -> int:
         args.images, args.seeds, args.name, objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
-    for retain in {"both": (True, False), "yes": (True,), "no": (False,)}[args.retain]:
+    for retain in common.RETAIN[args.retain]:
         for seed in args.seeds:
             group(model, rows, objects, seed, retain, args)
     each = common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS))

@@ -26,7 +26,7 @@ VARIANTS = (
 
 
 def main() -> int:
-    """Run what is missing, print the means a variant."""
+    """Run what is missing, print the means a variant and every row."""
     swept(__doc__, "pocket_styles", VARIANTS, objects=STYLES)
     return 0
 

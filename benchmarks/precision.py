@@ -144,10 +144,9 @@ def run(
     model: Model, rows: common.Rows, objects: Sequence[str], images: int, values: Mapping[str, Any], quick: bool
 ) -> None:
     """Erase each object once, then all of its rows."""
-    if model.concepts is None:
-        raise SystemExit("this benchmark needs the pocket model")
+    concepts = common.concepts_of(model)
     for name in objects:
-        task = object_task(model.concepts, model.denoiser, name, n=images)
+        task = object_task(concepts, model.denoiser, name, n=images)
         result = common.run(model, task, "kpop", {**values, "rank": 0}, key_seed=0)
         hidden = result.prompts[0]
         weights = dict(model.denoiser.all_weights())

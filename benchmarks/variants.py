@@ -9,12 +9,9 @@ from typing import Any
 
 import common
 
-from eraser_core.erase import configure, erase
-from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
+from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_scores import score, untouched
-from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
-from eraser_core.training import OnStep
 
 OBJECTS = ("truck", "camera", "church")
 COLUMNS = (
@@ -52,35 +49,19 @@ DEFAULT = Variant("default", "default")
 
 def task_of(model: Model, variant: Variant, name: str, images: int, seed: int) -> Task:
     """The object's or style's task under a variant; an object's retain set is a half of the others drawn by the seed."""
-    if model.concepts is None:
-        raise SystemExit("this benchmark needs the pocket model")
-    anchor = variant.anchor
+    anchor, concepts = variant.anchor, common.concepts_of(model)
     if anchor == "category":
-        anchor = model.concepts.categories[model.concepts.get(name).category]
-    make = style_task if name in model.concepts.styles else object_task
-    kept = None if variant.retain else ()
-    task = make(model.concepts, model.denoiser, name, anchor=anchor, retain=kept, seed=seed, n=images)
+        anchor = concepts.categories[concepts.get(name).category]
+    task = common.task_of(model, name, variant.retain, seed, images, anchor)
     return replace(task, sheets={sheet: task.sheets[sheet] for sheet in SHEETS if sheet in task.sheets})
 
 
-def run(
-    model: Model,
-    variant: Variant,
-    name: str,
-    images: int,
-    seed: int,
-    quick: Mapping[str, Any],
-    on_step: OnStep | None = None,
-) -> common.Row:
+def run(model: Model, variant: Variant, name: str, images: int, seed: int, quick: Mapping[str, Any]) -> common.Row:
     """One object under one variant; the hidden prompt's search starts at the run's seed."""
     task = task_of(model, variant, name, images, seed)
-    method = METHODS[variant.method]
-    values = {**settings_for([task], method.settings.model_fields), **variant.values, **quick}
-    settings = configure(method, model.denoiser.family, task.request, values)
-    result = erase(model.denoiser, task.request, method, settings, key_seed=seed, on_step=on_step)
+    result = common.run(model, task, variant.method, {**variant.values, **quick}, key_seed=seed)
     hidden = result.prompts[0] if result.prompts else None
     figures = score(model.examiner, task, result.erasure.as_edit(), hidden, None, untouched(model.examiner, task))
-    common.log.info("%s %s, %s: %.0f s", variant.group, variant.name, name, result.seconds)
     named = {"group": variant.group, "variant": variant.name, "concept": name, "anchor": task.anchor}
     facts = {"n": images, "seed": seed, "weights": model.denoiser.base_hash[:16]}
     return {**named, **facts, **{c: figures.get(c) for c in COLUMNS}, "seconds": round(result.seconds, 1)}
@@ -111,7 +92,7 @@ def swept(
 ) -> tuple[argparse.Namespace, Model, common.Rows, dict[str, Any]]:
     """The command line of a sweep, carried out: its arguments, the model, the rows, and what a smoke run shortens.
 
-    `groups` are further names that `--only` takes, of parts that are no variants. Prints the means.
+    `groups` are further names that `--only` takes, of parts that are no variants. Prints the means and every row.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = sorted({v.group for v in variants} | set(groups))
@@ -133,7 +114,8 @@ def swept(
     model = open_model("pocket", steps=3 if args.smoke else None)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     sweep(rows, chosen, args.objects, args.seeds, lambda v, o, s: run(model, v, o, args.images, s, quick))
-    common.show(args.name, table(rows.rows))
+    each = common.table(rows.rows, ("group", "variant", "concept", "anchor", "seed", "n", *COLUMNS))
+    common.show(args.name, f"{table(rows.rows)}\n{each}")
     return args, model, rows, quick
 
 
