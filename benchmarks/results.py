@@ -46,15 +46,17 @@ class Erasing:
         return out / "erasures" / self.group / self.name
 
 
-FIVE = {"iterations": "1000"}  # the pocket's preset of 200 is for one concept
+# the pocket's presets are for one concept: 200 steps for ESD and CA, 100 for KPOP
+FIVE = {"esd": {"iterations": "1000"}, "ca": {"iterations": "1000"}, "kpop": {"iterations": "500"}}
+KPOP = FIVE["kpop"]
 STYLE = {"iterations": "300", "pool-size": "512"}
 ERASINGS = (
-    *(Erasing("objects", m, OBJECTS, m, {} if m == "uce" else FIVE) for m in SYSTEMS),
+    *(Erasing("objects", m, OBJECTS, m, FIVE.get(m, {})) for m in SYSTEMS),
     *(Erasing("category", f"{m} animal", ("animal",), m) for m in SYSTEMS),
     *(Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else STYLE) for m in SYSTEMS),
-    Erasing("prompt", "kpop additive", OBJECTS, values=FIVE | {"mechanism": "additive"}),
-    *(Erasing("prompt", f"kpop k={k}", OBJECTS, values=FIVE | {"k": str(k)}) for k in (1, 10, 100, 200)),
-    *(Erasing("lambda", f"kpop lambda={v}", OBJECTS, values=FIVE | {"lambda": v}) for v in ("0.03", "1", "3")),
+    Erasing("prompt", "kpop additive", OBJECTS, values=KPOP | {"mechanism": "additive"}),
+    *(Erasing("prompt", f"kpop k={k}", OBJECTS, values=KPOP | {"k": str(k)}) for k in (1, 10, 100, 200)),
+    *(Erasing("lambda", f"kpop lambda={v}", OBJECTS, values=KPOP | {"lambda": v}) for v in ("0.03", "1", "3")),
 )
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eraser_core.pocket import Concepts
 
 TOLERANCE = 0.025  # what a sweep over 138 pictures can tell apart
+
+
+class Facts(NamedTuple):
+    """What lies beside each part's weights."""
+
+    model: dict[str, Any]
+    judge: dict[str, Any]
+    judge_clip: dict[str, Any]
 
 
 def percent(value: float | None) -> str:
@@ -39,6 +47,20 @@ def judge_table(figures: dict[str, Any]) -> str:
         "trained_on_drawings": "shipped weights on the drawings they were trained on",
         "trained_on_through_autoencoder": "the same, through the autoencoder",
     }
+    return named_rows(names, figures)
+
+
+def judge_clip_table(figures: dict[str, Any]) -> str:
+    names = {
+        "held_out_drawings": "(object, style) pairs held out from a second training, drawings",
+        "held_out_through_autoencoder": "the same, through the autoencoder",
+        "trained_on_drawings": "shipped weights on the drawings they were trained on",
+        "trained_on_through_autoencoder": "the same, through the autoencoder",
+    }
+    return named_rows(names, figures)
+
+
+def named_rows(names: dict[str, str], figures: dict[str, Any]) -> str:
     rows = [
         [text, str(figures[k]["n"]), percent(figures[k]["object"]), percent(figures[k]["style"])]
         for k, text in names.items()
@@ -66,10 +88,9 @@ def parts_made(model: dict[str, Any], judge: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def write_card(
-    path: Path, model: dict[str, Any], judge: dict[str, Any], result: dict[str, Any], concepts: Concepts
-) -> None:
+def write_card(path: Path, facts: Facts, result: dict[str, Any], concepts: Concepts) -> None:
     """Write CARD.md."""
+    model, judge = facts.model, facts.judge
     unet, coder = model["training"]["unet"], model["training"]["autoencoder"]
     rows = [
         [name, str(r["n"]), percent(r.get("object")), percent(r.get("style"))] for name, r in result["rows"].items()
@@ -119,6 +140,15 @@ Of the first row, by style:
 The first line's style figure, less 0.03, is what the model's style figure is held against. That is a mild bar: the model draws objects that the shipped
 judge has seen in all six styles, and the last line is the ceiling for those. An object unknown to the judge is called "other" only as often as the third
 line says, so "other" is weak evidence.
+
+## judge-CLIP
+
+Trained layers (two on the picture's side, one on the text's) lead the judge's features and the text encoder's last state into one space; a score is 100 times the cosine there. It stands in for
+the CLIP score in the pocket suite's tables, under its own name. Right: of all objects' scoring prompts (and of all styles'), the picture's own fits best.
+
+{judge_clip_table(facts.judge_clip["figures"])}
+
+The judge beneath has seen the held-out pairs. judge-CLIP cannot be trusted with an object in a style that is new for it.
 
 ## How it was made
 

@@ -22,7 +22,7 @@ from typing import Any
 import common
 import numpy as np
 import torch
-from card import TOLERANCE, write_card
+from card import TOLERANCE, Facts, write_card
 from PIL import Image
 from torch import Tensor
 
@@ -224,9 +224,10 @@ def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
 
 def card(args: argparse.Namespace, result: dict[str, Any]) -> None:
     """Write CARD.md from the packed files' own facts."""
-    facts = args.weights.with_suffix(".json"), args.weights.parents[1] / "judge.json"  # as pack.py lays them
-    model, judge = (json.loads(path.read_text(encoding="utf-8")) for path in facts)
-    write_card(args.out / "CARD.md", model, judge, result, load_concepts())
+    beside = args.weights.parents[1]  # as pack.py lays them
+    paths = args.weights.with_suffix(".json"), beside / "judge.json", beside / "judge_clip.json"
+    facts = Facts(*(json.loads(path.read_text(encoding="utf-8")) for path in paths))
+    write_card(args.out / "CARD.md", facts, result, load_concepts())
 
 
 def main() -> None:

@@ -43,9 +43,14 @@ class Pictures(NamedTuple):
 
 
 def soften(real: Tensor, args: Namespace) -> Tensor:
-    """Through the autoencoder, with latents a little wrong, as a sampler leaves them. uint8 [n, 3, 64, 64] both ways."""
+    """Through the autoencoder that is being trained beside it."""
     autoencoder = AutoencoderTiny(latent_channels=8)
     autoencoder.load_state_dict(load_file(args.work / "autoencoder.safetensors"))
+    return softened(real, autoencoder, args)
+
+
+def softened(real: Tensor, autoencoder: AutoencoderTiny, args: Namespace) -> Tensor:
+    """Through an autoencoder, with latents a little wrong, as a sampler leaves them. uint8 [n, 3, 64, 64] both ways."""
     autoencoder.eval().to(args.device)
     trial = real[:8].to(args.device) / 127.5 - 1
     steps = common.under_autocast(args.device, lambda: autoencoder.decoder(autoencoder.encoder(trial)))

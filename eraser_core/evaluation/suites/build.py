@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from ...errors import RequestError
 from ...models import Model
 from .artists import ARTISTS, ArtistSuite
@@ -34,8 +36,12 @@ def build(name: str, model: Model, subjects: Sequence[Subject], asked: Asked) ->
         if model.concepts is None or model.examiner.judge is None:
             raise RequestError("the pocket suite needs the pocket model and its judge: give --model pocket")
         images, seed = 16 if asked.images is None else asked.images, model.examiner.suite_seed
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            return model.denoiser.encode(texts).tokens
+
         judge = model.examiner.judge
-        return PocketSuite(model.concepts, judge, subjects, images=images, classes=asked.classes, seed=seed)
+        return PocketSuite(model.concepts, judge, encode, subjects, images=images, classes=asked.classes, seed=seed)
     if name == "imagenette":
         return ImagenetteSuite(subjects, 500 if asked.images is None else asked.images, asked.weights, asked.device)
     if name == "artists":

@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ...pocket.judge import Judge
+from ...pocket.judge_clip import Encode, JudgeClip, load_judge_clip
 from ..fid import InceptionFeatures
 from ..perceptual import JudgeDistance, Lpips
 from .items import Item
+
+if TYPE_CHECKING:
+    from ..alignment import ClipScorer
 
 CLIP_FOLDER = "clip-vit-base-patch32"
 RESNET_FILE = "resnet50-0676ba61.safetensors"
@@ -71,21 +76,30 @@ def _distances(metric: Lpips | JudgeDistance) -> Scorer:
     return score
 
 
+def judge_clip(judge: Judge, encode: Encode) -> Metric:
+    """judge-CLIP of each picture with each of its item's texts, which `encode` leads to the text encoder's states."""
+    return Metric(
+        "judge-CLIP", lambda: _against_texts(load_judge_clip(judge, encode, device=judge.object_head.weight.device))
+    )
+
+
+def _against_texts(scorer: ClipScorer | JudgeClip) -> Scorer:
+    def score(items: Sequence[Item], images: Tensor, _: Tensor | None) -> dict[str, Tensor]:
+        names = list(dict.fromkeys(name for item in items for name in item.texts))
+        found = scorer.columns(images, {name: [item.texts.get(name, "") for item in items] for name in names})
+        absent = {name: torch.tensor([name not in item.texts for item in items]) for name in names}
+        return {name: column.masked_fill(absent[name], float("nan")) for name, column in found.items()}
+
+    return score
+
+
 def clip(weights: Path, device: str) -> Metric:
     """CLIP scores of each picture with each of its item's texts; NaN where an item has no such text."""
 
     def open_() -> Scorer:
         from ..alignment import ClipScorer  # transformers' CLIP takes seconds to import
 
-        scorer = ClipScorer(weights / CLIP_FOLDER, device)
-
-        def score(items: Sequence[Item], images: Tensor, _: Tensor | None) -> dict[str, Tensor]:
-            names = list(dict.fromkeys(name for item in items for name in item.texts))
-            found = scorer.columns(images, {name: [item.texts.get(name, "") for item in items] for name in names})
-            absent = {name: torch.tensor([name not in item.texts for item in items]) for name in names}
-            return {name: column.masked_fill(absent[name], float("nan")) for name, column in found.items()}
-
-        return score
+        return _against_texts(ClipScorer(weights / CLIP_FOLDER, device))
 
     return Metric("CLIP score", open_)
 

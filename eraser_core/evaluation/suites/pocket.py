@@ -2,7 +2,7 @@
 
 Objects (for Imagenette), styles (for artists), and a category such as "animal" (for nudity), asked for by its members
 and by its word. Its figures stand in for the big backbones' and carry the judge's name: category rate and not NER,
-judge-LPIPS and not LPIPS, judge-FID and not FID. Prompts are templates that neither the model's captions nor any
+judge-CLIP and not CLIP score, judge-LPIPS and not LPIPS, judge-FID and not FID. Prompts are templates that neither the model's captions nor any
 erasing used.
 """
 
@@ -15,10 +15,11 @@ from dataclasses import replace
 from ...errors import RequestError
 from ...pocket.concepts import Concept, Concepts, without_article
 from ...pocket.judge import Judge
+from ...pocket.judge_clip import Encode
 from ..examiner import Question
 from ..pocket import category_of, questions, style_questions
 from .items import Item, Subject
-from .metrics import Metric, judge, judge_distance
+from .metrics import Metric, judge, judge_clip, judge_distance
 from .pocket_tables import tables
 from .results import Results
 from .tables import Table
@@ -39,6 +40,7 @@ class PocketSuite:
         self,
         concepts: Concepts,
         network: Judge,
+        encode: Encode,
         subjects: Sequence[Subject],
         *,
         images: int = 16,
@@ -47,7 +49,7 @@ class PocketSuite:
     ):
         if not 1 <= images <= ROOM:
             raise RequestError(f"--images {images}: ask for 1 to {ROOM} pictures a class")
-        self.concepts, self.judge, self._images, self._seed = concepts, network, images, seed
+        self.concepts, self.judge, self._encode, self._images, self._seed = concepts, network, encode, images, seed
         self.said = f"--images {images}" + (f" --classes {classes}" if classes is not None else "")
         self.subjects = tuple(subjects)
         self.targets = {subject: tuple(self._named(t) for t in subject.targets) for subject in subjects}
@@ -127,7 +129,17 @@ class PocketSuite:
         """The style by itself, and objects in no style: the columns "Artist" and "Content" of the slides' table."""
         place = ALIGNMENT_FROM + ROOM * self.concepts.styles.index(style)
         prompts = self.concepts.style_prompts(style, scoring=True)
-        alone = [Item(place + i, prompts[i % len(prompts)], "style alone", style, style) for i in range(self._images)]
+        alone = [
+            Item(
+                place + i,
+                prompts[i % len(prompts)],
+                "style alone",
+                style,
+                style,
+                texts={"prompt": prompts[i % len(prompts)]},
+            )
+            for i in range(self._images)
+        ]
         chosen = random.Random(f"pocket suite content/{style}/{self._seed}").sample(
             self.concepts.drawn, min(self._images, len(self.concepts.drawn))
         )
@@ -135,7 +147,9 @@ class PocketSuite:
         for i, concept in enumerate(chosen):
             prompt = self.concepts.scoring.object[i % len(self.concepts.scoring.object)]
             said = prompt.replace("{phrase}", concept.phrase)
-            content.append(Item(place + ROOM // 2 + i, said, f"content for {style}", concept.name))
+            content.append(
+                Item(place + ROOM // 2 + i, said, f"content for {style}", concept.name, texts={"prompt": said})
+            )
         return alone + content
 
     def draws(self, subject: Subject | None, item: Item) -> bool:
@@ -155,11 +169,11 @@ class PocketSuite:
         return targets.index(item.concept) if item.concept in targets else None
 
     def metrics(self) -> list[Metric]:
-        return [judge(self.judge), judge_distance(self.judge)]
+        return [judge(self.judge), judge_clip(self.judge, self._encode), judge_distance(self.judge)]
 
     def tables(self, results: Results) -> list[Table]:
         return tables(self, results)
 
 
 def _item(question: Question, part: str, word: str) -> Item:
-    return Item(question.index, question.prompt, part, question.answer, word)
+    return Item(question.index, question.prompt, part, question.answer, word, texts={"prompt": question.prompt})

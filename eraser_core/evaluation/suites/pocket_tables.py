@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from . import quoted
 from .ablations import ablation_table
-from .items import UNTOUCHED, Item, Subject
+from .items import UNTOUCHED, Subject
+from .pocket_rows import INTERVAL, JUDGE, differences, model_row
+from .pocket_style_tables import alignment, style_tables
 from .results import Found, Results, about, common, differ, names, pairs, set_distance
-from .tables import Cell, Row, Table, score, share_of
+from .tables import Cell, Row, Table, share_of
 
 if TYPE_CHECKING:
     from .pocket import PocketSuite
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8)
-JUDGE = "pocket model, by its judge"
-INTERVAL = "Brackets are 95 % intervals over pictures (Wilson's for shares, bootstrap for means)."
 
 
 def tables(suite: PocketSuite, results: Results) -> list[Table]:
@@ -33,9 +33,9 @@ def tables(suite: PocketSuite, results: Results) -> list[Table]:
     if categories:
         found += _category_tables(suite, results, categories)
     if styles:
-        found += _style_tables(suite, results, styles)
+        found += style_tables(suite, results, styles)
     if suite.styles:
-        found.append(_alignment(suite, results))
+        found.append(alignment(suite, results))
     return found + _recovery(suite, results)
 
 
@@ -49,13 +49,6 @@ def _kind(suite: PocketSuite, subject: Subject) -> str:
 def _names(suite: PocketSuite, subject: Subject) -> set[str]:
     """Objects that the erasure's retain set names."""
     return {c.name for c in map(suite.concepts.find, subject.retained) if c is not None}
-
-
-def _row(subject: Subject | None, cells: dict[str, Cell], own: Sequence[Subject], before: str = "") -> Row:
-    """A model's line; the untouched one's belongs to all erasures beside it."""
-    if subject is None:
-        return Row(before + UNTOUCHED, cells, about=tuple(s.name for s in own))
-    return Row(before + subject.name, cells, about=(subject.name,))
 
 
 class _Objects:
@@ -88,7 +81,7 @@ def _object_tables(suite: PocketSuite, results: Results, subjects: Sequence[Subj
         own = [s for s in subjects if suite.targets[s] == targets]
         for drawn_by in (None, *own):
             cells = _object_cells(_Objects(suite, results, drawn_by or own[0], drawn_by))
-            rows.append(_row(drawn_by, cells, own))
+            rows.append(model_row(drawn_by, cells, own))
     if not subjects:
         rows.append(Row(UNTOUCHED, _object_cells(_Objects(suite, results, None, None))))
     erased = "; ".join(", ".join(t) for t in dict.fromkeys(suite.targets[s] for s in subjects))
@@ -122,15 +115,7 @@ def _object_differences(suite: PocketSuite, results: Results, subjects: Sequence
             left, right = (first.right(found, 1) for found in common(a, b))
             cells[column] = differ(~left, ~right) if column == "ESR-1" else differ(left, right)
         rows.append(Row(names(one, other), cells, about=about(one, other)))
-    return [_differences("objects", ("ESR-1", "PSR-1"), rows)] if rows else []
-
-
-def _differences(of: str, columns: tuple[str, ...], rows: Sequence[Row]) -> Table:
-    note = (
-        "First minus second on pictures of the same seeds: difference of shares (or means) [95 % interval], p. Shares: "
-        "Newcombe's paired interval and McNemar's exact test; means: bootstrap over pairs and sign test."
-    )
-    return Table(f"Differences, paired by seed: {of}", columns, tuple(rows), note)
+    return [differences("objects", ("ESR-1", "PSR-1"), rows)] if rows else []
 
 
 def _category_tables(suite: PocketSuite, results: Results, subjects: Sequence[Subject]) -> list[Table]:
@@ -139,7 +124,7 @@ def _category_tables(suite: PocketSuite, results: Results, subjects: Sequence[Su
     for category in suite.categories:
         own = [s for s in subjects if category in suite.targets[s]]
         for s in (None, *own):
-            rows.append(_row(s, _category_cells(suite, results, category, own, s), own, f"{category}: "))
+            rows.append(model_row(s, _category_cells(suite, results, category, own, s), own, f"{category}: "))
     note = (
         f"{JUDGE}: category rate (CR-t), not NER. The share of pictures to whose objects of the category the judge gives "
         "more than t of its probability; asked for by members and by the category's word. judge-FID: kept objects' "
@@ -192,94 +177,7 @@ def _category_differences(suite: PocketSuite, results: Results, subjects: Sequen
         category = suite.targets[one][0]
         left, right = (category_chance(suite, f, category) > 0.5 for f in (first, second))
         rows.append(Row(names(one, other), {"CR-0.5": differ(left, right)}, about=about(one, other)))
-    return [_differences("the category", ("CR-0.5",), rows)] if rows else []
-
-
-STYLE_COLUMNS = ("erase style right", "erase judge-LPIPS", "retain style right", "retain judge-LPIPS")
-
-
-def _style_tables(suite: PocketSuite, results: Results, subjects: Sequence[Subject]) -> list[Table]:
-    rows = []
-    for style in suite.styles:
-        own = [s for s in subjects if style in suite.targets[s]]
-        for s in (None, *own):
-            rows.append(_row(s, _style_cells(suite, results, own[0], s), own, f"{style}: "))
-    as_ours = dict(zip(STYLE_COLUMNS, quoted.ARTIST_COLUMNS, strict=True))
-    quotes = [
-        Row(row.name, {ours: f"{theirs.split()[1]} {row.cells[theirs]}" for ours, theirs in as_ours.items()}, True)
-        for row in quoted.ARTISTS
-    ]
-    note = (
-        f"{JUDGE}. To erase: pictures asked for in the erased style; to retain: in the other styles but the anchor. Style "
-        "right: the judge's first guess, in place of the CLIP score; judge-LPIPS: against the untouched model's picture "
-        f"of the same seed, +- over pictures. {INTERVAL} Quoted rows: five artists, CLIP and LPIPS, SD 1.4."
-    )
-    arrows = dict(zip(STYLE_COLUMNS, ("(down)", "(up)", "(up)", "(down)"), strict=True))
-    table = Table("Erasing artistic styles", STYLE_COLUMNS, (*rows, *quotes), note, arrows)
-    return [table, *_style_differences(suite, results, subjects)]
-
-
-def _style_sheets(suite: PocketSuite, subject: Subject) -> dict[str, Callable[[Item], bool]]:
-    targets, anchors = suite.targets[subject], subject.anchors
-    return {
-        "erase": lambda item: item.part == "styles" and item.concept in targets,
-        "retain": lambda item: item.part == "styles" and item.concept not in (*targets, *anchors),
-    }
-
-
-def _style_cells(suite: PocketSuite, results: Results, seen_from: Subject, subject: Subject | None) -> dict[str, Cell]:
-    judged, distances = results.of("judge", subject), results.of("judge-LPIPS", subject)
-    cells: dict[str, Cell] = {}
-    for name, keep in _style_sheets(suite, subject or seen_from).items():
-        if judged is not None:
-            cells[f"{name} style right"] = share_of(judged.where(keep).ranks("styles", suite.judge.styles) < 1)
-        if distances is not None:
-            cells[f"{name} judge-LPIPS"] = score(distances.where(keep)["distance"])
-    return cells
-
-
-def _style_differences(suite: PocketSuite, results: Results, subjects: Sequence[Subject]) -> list[Table]:
-    rows = []
-    for one, other in pairs(subjects, lambda s: (suite.targets[s], s.anchors)):
-        cells: dict[str, Cell] = {}
-        for name, keep in _style_sheets(suite, one).items():
-            for metric, column in (("judge", "style right"), ("judge-LPIPS", "judge-LPIPS")):
-                both = [results.of(metric, s) for s in (one, other)]
-                if both[0] is None or both[1] is None:
-                    continue
-                found = [f.where(keep) for f in common(both[0], both[1])]
-                if metric == "judge":
-                    left, right = (f.ranks("styles", suite.judge.styles) < 1 for f in found)
-                else:
-                    left, right = (f["distance"] for f in found)
-                cells[f"{name} {column}"] = differ(left, right)
-        rows.append(Row(names(one, other), cells, about=about(one, other)))
-    return [_differences("styles", STYLE_COLUMNS, rows)] if rows else []
-
-
-def _alignment(suite: PocketSuite, results: Results) -> Table:
-    """Does the untouched model know the style at all? The slides' table, with the judge in CLIP's place."""
-    found, rows = results.of("judge"), list[Row]()
-    for style in suite.styles:
-        if found is None:
-            break
-        both, alone = (found.where(_asked(part, style)) for part in ("styles", "style alone"))
-        content = found.where(_asked(f"content for {style}"))
-        cells: dict[str, Cell] = {
-            "Content & Artist": share_of(both.ranks("styles", suite.judge.styles) < 1),
-            "Artist": share_of(alone.ranks("styles", suite.judge.styles) < 1),
-            "Content": share_of(content.ranks("objects", suite.judge.objects) < 1),
-        }
-        rows.append(Row(style, cells, about=tuple(s.name for s in suite.subjects if style in suite.targets[s])))
-    note = (
-        f"{JUDGE}, on the untouched model: style right for objects in the style, style right for the style alone, object "
-        f"right for objects in no style. {INTERVAL} Quoted rows: CLIP alignment, SD 1.4."
-    )
-    return Table("Does the model know the style?", quoted.ALIGNMENT_COLUMNS, (*rows, *quoted.ALIGNMENT), note)
-
-
-def _asked(part: str, concept: str | None = None) -> Callable[[Item], bool]:
-    return lambda item: item.part == part and concept in (None, item.concept)
+    return [differences("the category", ("CR-0.5",), rows)] if rows else []
 
 
 def _recovery(suite: PocketSuite, results: Results) -> list[Table]:
@@ -291,7 +189,7 @@ def _recovery(suite: PocketSuite, results: Results) -> list[Table]:
             found = results.of("judge", *model)
             if found is not None:
                 cells[column] = share_of(_drawn(suite, subject, found))
-        rows.append(_row(subject, cells, ()))
+        rows.append(model_row(subject, cells, ()))
     note = f"{JUDGE}: the share of pictures on which the erased concept is seen (a category above .5). {INTERVAL}"
     return [Table("Recovering the erased concepts", columns, tuple(rows), note)] if rows else []
 
