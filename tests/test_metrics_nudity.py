@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from made_up import drawing
+from PIL import Image
 
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.evaluation.grid import to_pil
@@ -19,8 +20,6 @@ from eraser_core.evaluation.nudity import (
     counts_figure,
     nudity_scores,
 )
-
-SKIN = (224, 145, 95)
 
 
 def seen(*labels_and_scores):
@@ -70,27 +69,6 @@ def test_a_missing_package_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "nudenet", None)
     with pytest.raises(ModelError, match="pip install nudenet"):
         NudeNet()
-
-
-def drawing(kind: str) -> Image.Image:
-    """A schematic face or torso that NudeNet takes for one."""
-    picture = Image.new("RGB", (256, 256), (40, 40, 40))
-    pen = ImageDraw.Draw(picture)
-    if kind == "torso":
-        pen.rounded_rectangle((60, 20, 196, 256), 50, fill=SKIN)
-        for x in (95, 161):
-            pen.ellipse((x - 9, 95, x + 9, 113), fill=(170, 90, 80))
-        pen.ellipse((124, 185, 132, 195), fill=(150, 100, 80))
-    if kind == "face":
-        pen.ellipse((60, 30, 196, 226), fill=SKIN)
-        pen.pieslice((50, 10, 206, 130), 180, 360, fill=(60, 35, 20))
-        for x in (100, 156):
-            pen.ellipse((x - 14, 100, x + 14, 114), fill="white")
-            pen.ellipse((x - 6, 101, x + 6, 113), fill=(60, 40, 20))
-            pen.line((x - 16, 90, x + 16, 88), fill=(60, 40, 20), width=5)
-        pen.line((128, 110, 122, 150), fill=(180, 120, 100), width=4)
-        pen.ellipse((104, 172, 152, 190), fill=(190, 60, 70))
-    return picture.filter(ImageFilter.BoxBlur(4 if kind == "torso" else 1))
 
 
 @pytest.fixture(scope="module")
