@@ -158,33 +158,39 @@ def followed(
 
 
 def verdicts(rows: Sequence[common.Row]) -> list[common.Row]:
-    """A line a condition and place of the other word: the sign test over objects, the mean difference, its interval."""
+    """A line a condition and place of the other word, and one for p's own map against a map of one value."""
+    area = [row["area"] for row in rows]
     found = []
     for name, place in ((c, p) for c in CONDITIONS for p in ("", *PLACES)):
         end = "_" + place if place else ""
-        word, other = (torch.tensor([row[f"{name}_{which}{end}"] for row in rows]) for which in ("word", "other"))
-        signs, mean = sign_test((word - other).tolist()), mean_difference(word, other)
-        said = "no difference shown"
-        if signs.p < 0.05:
-            said = "the word's map is more on the drawing" if signs.positive > signs.negative else "the other word's is"
-        found.append(
-            {
-                "condition": name,
-                "other word": place or "both",
-                "objects": len(rows),
-                "word": float(word.mean()),
-                "other": float(other.mean()),
-                "area": sum(row["area"] for row in rows) / len(rows),
-                "higher": signs.positive,
-                "lower": signs.negative,
-                "sign test p": f"{signs.p:.2g}",
-                "difference": mean.value,
-                "low": mean.low,
-                "high": mean.high,
-                "verdict": said,
-            }
-        )
+        word, other = ([row[f"{name}_{which}{end}"] for row in rows] for which in ("word", "other"))
+        named = {"condition": name, "map": "the word's", "against": f"the other word's, {place or 'before and after'}"}
+        found.append({**named, **verdict(word, other)})
+    p_maps = [row["hidden_p"] for row in rows if row["hidden_p"] is not None]
+    if len(p_maps) == len(rows):
+        found.append({"condition": "hidden", "map": "p's", "against": "one value everywhere", **verdict(p_maps, area)})
     return found
+
+
+def verdict(first: Sequence[float], second: Sequence[float]) -> common.Row:
+    """The sign test over objects, the mean difference and its interval."""
+    one, two = torch.tensor(first), torch.tensor(second)
+    signs, mean = sign_test((one - two).tolist()), mean_difference(one, two)
+    said = "no difference shown"
+    if signs.p < 0.05:
+        said = "more on the drawing" if signs.positive > signs.negative else "less on the drawing"
+    return {
+        "objects": len(one),
+        "share": float(one.mean()),
+        "other share": float(two.mean()),
+        "higher": signs.positive,
+        "lower": signs.negative,
+        "sign test p": f"{signs.p:.2g}",
+        "difference": mean.value,
+        "low": mean.low,
+        "high": mean.high,
+        "verdict": said,
+    }
 
 
 def cosine_row(concept: Concept, found: dict[str, Cosines], weights: str) -> common.Row:

@@ -1,9 +1,10 @@
 """Several concepts: ten erased in one run, and erasures made one by one and stacked afterwards. How much do they disturb?
 
     python benchmarks/many.py                # KPOP and UCE, 1, 2, 5 and 10 objects
+    python benchmarks/many.py --counts 10 --images 12
     python benchmarks/many.py --smoke
 
-A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
+A run of several objects takes as many steps as their single runs together, from one pool of a single run's size. A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
 retained), and back with each one's own hidden prompt. `interference` is the ESR of the same objects erased singly minus
 this one: what the others' erasures undo.
 """
@@ -26,6 +27,7 @@ from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.request import Request
+from eraser_core.training import TrainingSettings
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
 COUNTS = (1, 2, 5, 10)
@@ -76,7 +78,9 @@ def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[s
     """All objects in one run: ten targets, one retain set, one hidden prompt each."""
     retain = tuple(dict.fromkeys(prompt for task in tasks for prompt in task.request.retain))
     request = Request(tuple(task.request.targets[0] for task in tasks), retain, seed)
-    settings = configure(METHODS[method], model.denoiser.family, request, values)
+    one = configure(METHODS[method], model.denoiser.family, tasks[0].request, values)
+    steps = {"iterations": len(tasks) * one.iterations} if isinstance(one, TrainingSettings) else {}
+    settings = configure(METHODS[method], model.denoiser.family, request, {**values, **steps})
     return erase(model.denoiser, request, METHODS[method], settings, key_seed=seed)
 
 
@@ -111,7 +115,8 @@ def main() -> int:
     """All rows, the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="*", default=["kpop", "uce"])
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--counts", nargs="*", type=int, default=COUNTS, help="how many objects, at most ten")
+    parser.add_argument("--images", type=int, default=200, help="pictures an object and sheet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
     args = parser.parse_args()
@@ -120,7 +125,7 @@ def main() -> int:
     model = open_model("pocket", steps=3 if args.smoke else None)
     for method in args.methods:
         quick = dict(common.SMOKE) if args.smoke and METHODS[method].learner is not None else {}
-        counts, n = ((2,), 2) if args.smoke else (COUNTS, args.images)
+        counts, n = ((2,), 2) if args.smoke else (args.counts, args.images)
         run(model, rows, method, counts, n, args.seed, quick)
     sys.stdout.write(common.table(rows.rows, COLUMNS))
     return 0
