@@ -7,7 +7,7 @@
 
 Closed forms: 1, 10 and 100 concepts with 0, 100 and 1000 preserved, ours (one Cholesky factorisation for all layers,
 low-rank entries) beside a naive one (a dense inverse and a dense matrix in every layer), in the same run; text encoding
-is left out. Gradient methods: seconds, forward rows and peak memory an iteration, from a pool and denoised anew. A small
+is apart. The floor is the operations that the formula cannot do without at this machine's float64 speed. Gradient methods: seconds, forward rows and peak memory an iteration, from a pool and denoised anew. A small
 pool is filled; what the default one takes more is computed from that, and spread over the default number of iterations.
 """
 
@@ -21,39 +21,27 @@ from typing import Any
 
 import common
 import torch
+import true_size
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from eraser_core.backends.clip_tokens import LENGTH, shipped_tokens
 from eraser_core.backends.diffusers import DiffusersDenoiser
-from eraser_core.denoiser import Context, NoiseSchedule
+from eraser_core.backends.text_encoders import OneEncoder, StoredText
+from eraser_core.denoiser import NoiseSchedule
 from eraser_core.files import peak_memory
 from eraser_core.methods import METHODS, Method, uce
 from eraser_core.methods.ca import CASettings
+from eraser_core.pocket import load_concepts
 from eraser_core.request import Request, Target
-from eraser_core.text_space import TextSpace, entries
+from eraser_core.text_space import TextSpace, entries, last_tokens
 
 D = 768
 # (layers, output width) of SD1.5's attn2: K and V of 16 blocks, 19.2 M weights in all.
 SHAPES = ((5, 320), (5, 640), (6, 1280))
 SMALL_POOL = 8  # one trajectory of the default pool
 COLUMNS = ("method", "concepts", "preserved", "seconds", "rows_nograd", "rows_grad", "peak_bytes", "note")
-
-
-class RandomText:
-    """Contexts of SD1.5's shape without a text encoder: the same prompt, the same noise."""
-
-    tokens_per_chunk = 77
-
-    def encode(self, prompts: Sequence[str]) -> Context:
-        seeds = [sum(p.encode()) for p in prompts]
-        rows = [torch.randn(77, D, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        return Context(torch.stack(rows))
-
-    def token_count(self, prompt: str) -> int:
-        return 1 + len(prompt.split())
-
-    def release(self) -> None:
-        pass
 
 
 def weights() -> dict[str, Tensor]:
@@ -80,9 +68,23 @@ def naive(w: Mapping[str, Tensor], space: TextSpace, l: float, s_e: float, s_p: 
     return found
 
 
+def rate() -> float:
+    """Operations a second of a large float64 product here: what the floor is reckoned with."""
+    a = torch.randn(2 * D, 2 * D, dtype=torch.float64)
+    a @ a
+    _, seconds = common.timed(lambda: [a @ a for _ in range(4)])
+    return 4 * 2 * (2 * D) ** 3 / seconds
+
+
+def operations(w: Mapping[str, Tensor], concepts: int, preserved: int) -> float:
+    """What UCE cannot do without: M, its Cholesky factor, two triangular solves, and W L in every layer."""
+    matrix = 2 * D * D * (concepts + preserved) + D**3 / 3 + 2 * D * D * concepts
+    return matrix + 2 * D * concepts * sum(x.shape[0] for x in w.values())
+
+
 def closed(rows: common.Rows, sizes: Sequence[tuple[int, int]]) -> None:
-    """UCE, ours and naive, and how far apart the two results are."""
-    w = weights()
+    """UCE, ours and naive, how far apart the two results are, and how far ours is from the machine's own speed."""
+    w, speed = weights(), rate()
     for concepts, preserved in sizes:
         generator = torch.Generator().manual_seed(concepts)
         c, g, p = (torch.randn(D, n, generator=generator).double() for n in (concepts, concepts, preserved))
@@ -95,10 +97,36 @@ def closed(rows: common.Rows, sizes: Sequence[tuple[int, int]]) -> None:
         found, seconds = common.timed(ours)
         dense, slow = common.timed(lambda space=space: naive(w, space, 0.5, 1.0, 1.0))
         off = max(float((w[k] + found[k].delta() - dense[k]).norm() / dense[k].norm()) for k in w)
-        for name, took, note in (
-            ("uce", seconds, f"{slow / seconds:.0f}x"),
-            ("uce, naive", slow, f"differs {off:.1e}"),
-        ):
+        least = operations(w, concepts, preserved)
+        said = f"{slow / seconds:.0f}x; floor {least / 1e9:.2f} GFLOP, {least / speed:.4f} s"
+        for name, took, note in (("uce", seconds, said), ("uce, naive", slow, f"differs {off:.1e}")):
+            rows.add(_row(name, concepts, preserved, took, 0, 0, note))
+
+
+def encoding(rows: common.Rows, sizes: Sequence[tuple[int, int]], tiny: bool) -> None:
+    """The text encoder of SD1.5 with random weights: whole prompts, and as UCE reads them, up to the last subject token."""
+    width, layers = (64, 2) if tiny else (D, 12)
+    config = CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        vocab_size=49408,
+    )
+    torch.manual_seed(0)
+    tokens, encoder = shipped_tokens(), CLIPTextModel(config).eval()
+    phrases = [concept.phrase for concept in load_concepts().objects]
+    for concepts, preserved in sizes:
+        prompts = [f"an image of {phrase}" for phrase in phrases[: concepts + preserved]]
+        text = StoredText(tokens, lambda: OneEncoder(encoder, tokens.end))
+        with torch.no_grad():
+            text.encode_start(prompts[:1], 1)
+            whole, slow = common.timed(lambda text=text, prompts=prompts: text.encode(prompts).tokens)
+            cut, quick = common.timed(lambda text=text, prompts=prompts: last_tokens(text, prompts))
+        off = max(float((cut[p] - whole[i, text.token_count(p) - 1]).abs().max()) for i, p in enumerate(prompts))
+        longest = max(text.token_count(p) for p in prompts)
+        said = f"{longest} tokens of {LENGTH}, {slow / quick:.1f}x, differs {off:.1e}"
+        for name, took, note in (("text, cut", quick, said), ("text, whole prompts", slow, f"{LENGTH} tokens")):
             rows.add(_row(name, concepts, preserved, took, 0, 0, note))
 
 
@@ -116,7 +144,7 @@ def sd15(latent: int, tiny: bool) -> DiffusersDenoiser:
         sample_size=latent, cross_attention_dim=D, attention_head_dim=8, block_out_channels=widths
     )
     vae = AutoencoderTiny(encoder_block_out_channels=[8] * 4, decoder_block_out_channels=[8] * 4)
-    return DiffusersDenoiser("sd1", unet, RandomText(), vae, NoiseSchedule.scaled_linear())
+    return DiffusersDenoiser("sd1", unet, true_size.RandomText(D, 0), vae, NoiseSchedule.scaled_linear())
 
 
 def pool_share(method: Method) -> float:
@@ -179,9 +207,10 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="a narrow network, few concepts")
     args = parser.parse_args()
     common.start_logging()
-    rows = common.Rows("cost_smoke" if args.smoke else args.name, ("method", "note"), fresh=True)
+    rows = common.Rows("cost_smoke" if args.smoke else args.name, ("method", "concepts", "note"), fresh=True)
     if args.only != "gradient":
         closed(rows, [(1, 0)] if args.smoke else [(1, 0), (10, 100), (100, 1000)])
+        encoding(rows, [(1, 0)] if args.smoke else [(1, 0), (10, 100)], args.smoke)
     if args.only != "closed":
         gradient(rows, args.methods, 8 if args.smoke else args.latent, args.iterations, args.smoke)
     text = common.table(rows.rows, COLUMNS)

@@ -59,6 +59,9 @@ class RandomText:
         sizes = torch.tensor([[1024.0, 1024, 0, 0, 1024, 1024]], device=self._device)
         return Context(tokens, pooled, sizes.expand(len(prompts), -1))
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        return self.encode(prompts).tokens[:, :n]
+
     def token_count(self, prompt: str) -> int:
         return 1 + len(prompt.split())
 

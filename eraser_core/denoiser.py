@@ -137,6 +137,9 @@ class Denoiser(Protocol):
     def encode(self, prompts: Sequence[str]) -> Context:
         """Contexts [len(prompts), n, d] of whole prompts, without gradient."""
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        """Tokens [len(prompts), n, d] as `encode` has them: text encoders are causal, so those after n change nothing."""
+
     def token_count(self, prompt: str) -> int:
         """How many of a prompt's tokens are its words and the start token before them."""
 

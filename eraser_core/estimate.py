@@ -130,6 +130,9 @@ class _NoText:
     def encode(self, prompts: Sequence[str]) -> Context:
         raise NotImplementedError
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        raise NotImplementedError
+
     def token_count(self, prompt: str) -> int:
         raise NotImplementedError
 

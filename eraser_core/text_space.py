@@ -6,7 +6,7 @@ E = L R^T with one column of L and R a direction: W' - W = (W L) R^T, exactly lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,31 +44,52 @@ def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Toke
 
     "aligned" is all of them with what stands before the last subject token becoming itself. "last" needs the prompt up to its subject only (the encoders are causal), so that is all it encodes.
     """
+    heads = [
+        _head(template, phrase)
+        for target in (request.targets if tokens == "last" else ())
+        for phrase in (target.concept, *target.synonyms, target.anchor)
+        for template in target.templates
+    ]
+    starts = last_tokens(denoiser, [*heads, *(request.retain if preserved == "last" else ())])
     before, after = [], []
     behind: Tokens = "from_last" if tokens == "aligned" else tokens
     for target in request.targets:
         for phrase in (target.concept, *target.synonyms):
             for template in target.templates:
-                b, a = (_columns(denoiser, template, p, behind) for p in (phrase, target.anchor))
+                b, a = (_columns(denoiser, starts, template, p, behind) for p in (phrase, target.anchor))
                 n = min(b.shape[1], a.shape[1])
                 if tokens == "aligned":
-                    ahead = _columns(denoiser, template, phrase, "all")[:, : -b.shape[1]]
+                    ahead = _columns(denoiser, starts, template, phrase, "all")[:, : -b.shape[1]]
                     before.append(ahead)
                     after.append(ahead)
                 before.append(b[:, :n])
                 after.append(a[:, :n])
-    kept = [_columns(denoiser, "{}", prompt, preserved) for prompt in request.retain]
+    kept = [_columns(denoiser, starts, "{}", prompt, preserved) for prompt in request.retain]
     c = torch.cat(before, 1)
     return TextSpace(c, torch.cat(after, 1), torch.cat(kept, 1) if kept else c[:, :0])
 
 
-def _columns(denoiser: Denoiser, template: str, phrase: str, tokens: Tokens) -> Tensor:
-    head = template.partition("{}")[0] + phrase if phrase else ""
-    last = denoiser.token_count(head) - 1
+def last_tokens(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The state [d] of each text's last word, encoded together and no further than the longest of them goes."""
+    different = list(dict.fromkeys(texts))
+    if not different:
+        return {}
+    last = [denoiser.token_count(text) - 1 for text in different]
+    states = denoiser.encode_start(different, 1 + max(last))
+    return {text: states[i, k] for i, (text, k) in enumerate(zip(different, last, strict=True))}
+
+
+def _head(template: str, phrase: str) -> str:
+    """The prompt up to the end of its subject; for no subject, of nothing."""
+    return template.partition("{}")[0] + phrase if phrase else ""
+
+
+def _columns(denoiser: Denoiser, starts: Mapping[str, Tensor], template: str, phrase: str, tokens: Tokens) -> Tensor:
+    head = _head(template, phrase)
     if tokens == "last":
-        return denoiser.encode([head]).tokens[0, last : last + 1].T.double()
+        return starts[head][:, None].double()
     whole = denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens[0]
-    return whole[0 if tokens == "all" else last :].T.double()
+    return whole[0 if tokens == "all" else denoiser.token_count(head) - 1 :].T.double()
 
 
 def compact(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,6 +82,10 @@ class HostDenoiser:
                 self._texts[prompt] = self._encode(prompt)
         return Context.cat([self._texts[prompt] for prompt in prompts])
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        """The first n tokens [len(prompts), n, d]: the host encodes whole chunks only."""
+        return self.encode(prompts).tokens[:, :n]
+
     def _encode(self, prompt: str) -> Context:
         if len(self._sections(prompt)) > 1:
             raise RequestError(

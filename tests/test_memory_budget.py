@@ -28,6 +28,9 @@ class FixedText:
             torch.stack([torch.randn(77, 64, generator=torch.Generator().manual_seed(len(p))) for p in prompts])
         )
 
+    def encode_start(self, prompts, n):
+        return self.encode(prompts).tokens[:, :n]
+
     def token_count(self, prompt):
         return 2
 

@@ -26,6 +26,9 @@ class FixedText:
         seeds = [torch.Generator().manual_seed(sum(p.encode())) for p in prompts]
         return Context(torch.stack([torch.randn(77, 768, generator=g) for g in seeds]))
 
+    def encode_start(self, prompts, n):
+        return self.encode(prompts).tokens[:, :n]
+
     def token_count(self, prompt):
         return 1 + len(prompt.split())
 

@@ -28,6 +28,8 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: Sequence[str]) -> Context: ...
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor: ...
+
     def token_count(self, prompt: str) -> int: ...
 
     def release(self) -> None:
@@ -89,6 +91,10 @@ class DiffusersDenoiser:
     def encode(self, prompts: Sequence[str]) -> Context:
         with torch.no_grad():
             return self._text.encode(prompts)
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        with torch.no_grad():
+            return self._text.encode_start(prompts, n)
 
     def token_count(self, prompt: str) -> int:
         return self._text.token_count(prompt)

@@ -30,6 +30,9 @@ class PocketText:
                 )
         return Context(self._model.encode_text(list(prompts)))
 
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        return self.encode(prompts).tokens[:, :n]  # 16 tokens in all: there is nothing to save
+
     def token_count(self, prompt: str) -> int:
         return 1 + min(len(self._model.tokenizer.word_ids(prompt)), self.tokens_per_chunk - 2)
 

@@ -20,9 +20,9 @@ OPEN_CLIP_PAD = 0
 
 
 class Encoder(Protocol):
-    """What turns prompts into a context while it is in memory."""
+    """What turns the first n tokens of prompts into a context while it is in memory; `pooled` is right for all of them only."""
 
-    def __call__(self, tokens: ClipTokens, prompts: Sequence[str]) -> Context: ...
+    def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context: ...
 
 
 class StoredText:
@@ -38,12 +38,19 @@ class StoredText:
     def encode(self, prompts: Sequence[str]) -> Context:
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
         for i in range(0, len(new), AT_ONCE):
-            if self._encoder is None:
-                self._encoder = self._read()
             part = new[i : i + AT_ONCE]
-            found = self._encoder(self._tokens, part)
+            found = self._ready()(self._tokens, part)
             self._known |= {prompt: found[k : k + 1] for k, prompt in enumerate(part)}
         return Context.cat([self._known[prompt] for prompt in prompts])
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        parts = [prompts[i : i + AT_ONCE] for i in range(0, len(prompts), AT_ONCE)]
+        return torch.cat([self._ready()(self._tokens, part, n).tokens for part in parts])
+
+    def _ready(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = self._read()
+        return self._encoder
 
     def token_count(self, prompt: str) -> int:
         return self._tokens.count(prompt)
@@ -58,8 +65,8 @@ class OneEncoder:
     def __init__(self, model: CLIPTextModel, pad: int):
         self._model, self._pad = model, pad
 
-    def __call__(self, tokens: ClipTokens, prompts: Sequence[str]) -> Context:
-        ids = tokens.ids(prompts, self._pad).to(self._model.device)
+    def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context:
+        ids = tokens.ids(prompts, self._pad)[:, :n].to(self._model.device)
         return Context(self._model(input_ids=ids).last_hidden_state.float())
 
 
@@ -72,10 +79,10 @@ class TwoEncoders:
     def __init__(self, first: CLIPTextModel, second: CLIPTextModelWithProjection, pixels: tuple[int, int]):
         self._first, self._second, self._pixels = first, second, pixels
 
-    def __call__(self, tokens: ClipTokens, prompts: Sequence[str]) -> Context:
+    def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context:
         device = self._first.device
-        one = self._first(input_ids=tokens.ids(prompts, tokens.end).to(device), output_hidden_states=True)
-        two = self._second(input_ids=tokens.ids(prompts, OPEN_CLIP_PAD).to(device), output_hidden_states=True)
+        one = self._first(input_ids=tokens.ids(prompts, tokens.end)[:, :n].to(device), output_hidden_states=True)
+        two = self._second(input_ids=tokens.ids(prompts, OPEN_CLIP_PAD)[:, :n].to(device), output_hidden_states=True)
         words = torch.cat([one.hidden_states[-2].float(), two.hidden_states[-2].float()], -1)
         height, width = self._pixels
         sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)
