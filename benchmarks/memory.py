@@ -3,7 +3,10 @@
     python benchmarks/memory.py                    # SD1.5 at 512 and SDXL at 1024, computed from tensor sizes; measured
                                                    # too where a GPU is at hand
     python benchmarks/memory.py --measure sd15     # besides, a real step on the CPU in fp32: growth of the peak RSS
+    python benchmarks/memory.py --measure sdxl --only sdxl --side 32    # SDXL fits into 24 GB in fp32 with small pictures
     python benchmarks/memory.py --smoke            # narrow networks, computed and measured
+
+Rows that are there are kept.
 
 "computed" walks through the step with tensors that have sizes only (eraser_core/estimate.py). A GPU's runtime, scratch
 space of kernels and what its allocator wastes come on top. The authors' recipe is two UNets in fp32, dense changes of
@@ -15,6 +18,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import common
@@ -31,6 +36,8 @@ RANK, K = 16, 10
 COLUMNS = ("model", "preset", "precision", "side", "weights_gb", "trained_gb", "peak_gb", "how", "estimate_gb", "off")
 FORWARDS = ((1, 77), (1, 77 + K))
 AUTHORS = "the authors' two UNets"
+KEY = ("model", "preset", "precision", "side", "how")
+COMPUTED, MEASURED = "computed from tensor sizes", "measured, CPU RSS"
 
 
 def plan(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> Plan:
@@ -52,7 +59,7 @@ def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool
         "weights_gb": (found.weights + again) / GB,
         "trained_gb": found.edit / GB,
         "peak_gb": (found.peak + again) / GB,
-        "how": "computed from tensor sizes",
+        "how": COMPUTED,
     }
 
 
@@ -79,7 +86,7 @@ def measured(name: str, preset: str, side: int, narrow: bool) -> common.Row:
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     row = computed(name, preset, torch.float32, side, narrow)
     estimate, peak = row["peak_gb"], float(done.stdout.split()[-1]) / GB
-    return {**row, "peak_gb": peak, "how": "measured, CPU RSS", "estimate_gb": estimate, "off": estimate / peak - 1}
+    return {**row, "peak_gb": peak, "how": MEASURED, "estimate_gb": estimate, "off": estimate / peak - 1}
 
 
 def child(name: str, preset: str, side: int, narrow: bool) -> None:
@@ -99,8 +106,27 @@ def on_gpu(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) 
     step(name, preset, dtype, side, narrow, "cuda")
     row = computed(name, preset, dtype, side, narrow)
     estimate, peak = row["peak_gb"], (torch.cuda.max_memory_allocated() - before) / GB
-    how = f"measured, {torch.cuda.get_device_name()}"
-    return {**row, "peak_gb": peak, "how": how, "estimate_gb": estimate, "off": estimate / peak - 1}
+    return {**row, "peak_gb": peak, "how": gpu(), "estimate_gb": estimate, "off": estimate / peak - 1}
+
+
+def gpu() -> str:
+    """How the GPU's rows are marked."""
+    return f"measured, {torch.cuda.get_device_name()}"
+
+
+def wanted(args: argparse.Namespace, name: str, side: int) -> Iterator[tuple[common.Row, Callable[[], common.Row]]]:
+    """What names each row of a model, and what makes it."""
+    for preset, dtype in ((AUTHORS, torch.float32), ("normal", torch.float16), ("low", torch.float16)):
+        named = {"model": name, "preset": preset, "precision": str(dtype).removeprefix("torch."), "side": side}
+        yield {**named, "how": COMPUTED}, partial(computed, name, preset, dtype, side, args.smoke)
+        if torch.cuda.is_available() and preset != AUTHORS:
+            yield {**named, "how": gpu()}, partial(on_gpu, name, preset, dtype, side, args.smoke)
+    presets = ("normal", "low") if name in args.measure else ()
+    for preset in ("low",) if args.smoke and name == "sd15" else presets:
+        # Small pictures fit into what the warm-up left: nothing would be seen to grow.
+        own = 64 if args.smoke else side
+        named = {"model": name, "preset": preset, "precision": "float32", "side": own, "how": MEASURED}
+        yield named, partial(measured, name, preset, own, args.smoke)
 
 
 def main() -> int:
@@ -116,18 +142,12 @@ def main() -> int:
         child(args.child[0], args.child[1], int(args.child[2]), bool(int(args.child[3])))
         return 0
     common.start_logging()
-    rows = common.Rows("memory_smoke" if args.smoke else "memory", ("model", "preset"), fresh=True)
-    names = [args.only] if args.only else list(true_size.UNETS)
-    for name in names:
+    rows = common.Rows("memory_smoke" if args.smoke else "memory", KEY, fresh=args.smoke)
+    for name in [args.only] if args.only else list(true_size.UNETS):
         side = args.side or (16 if args.smoke else true_size.SIDES[name])
-        for preset, dtype in ((AUTHORS, torch.float32), ("normal", torch.float16), ("low", torch.float16)):
-            rows.add(computed(name, preset, dtype, side, args.smoke))
-            if torch.cuda.is_available() and preset != AUTHORS:
-                rows.add(on_gpu(name, preset, dtype, side, args.smoke))
-        presets = ("normal", "low") if name in args.measure else ()
-        for preset in ("low",) if args.smoke and name == "sd15" else presets:
-            # Small pictures fit into what the warm-up left: nothing would be seen to grow.
-            rows.add(measured(name, preset, 64 if args.smoke else side, args.smoke))
+        for named, make in wanted(args, name, side):
+            if not rows.has(named):
+                rows.add(make())
     sys.stdout.write(common.table(rows.rows, COLUMNS))
     return 0
 
