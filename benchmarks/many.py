@@ -4,7 +4,7 @@
     python benchmarks/many.py --counts 10 --images 12
     python benchmarks/many.py --smoke
 
-A run of several objects takes as many steps as their single runs together, from one pool of a single run's size. A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
+A run of several objects takes as many steps as their single runs together, from a pool as large as theirs together. A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
 retained), and back with each one's own hidden prompt. `interference` is the ESR of the same objects erased singly minus
 this one: what the others' erasures undo.
 """

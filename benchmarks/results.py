@@ -3,6 +3,7 @@
     python benchmarks/results.py                      # everything; goes on where it was interrupted
     python benchmarks/results.py --groups objects     # objects, category, style, prompt, lambda
     python benchmarks/results.py --score-only         # the erasures that are there, making none
+    python benchmarks/results.py --objects church truck --images 12 --classes 10      # a smaller one
     python benchmarks/results.py --smoke              # the same code, a few steps and pictures
 
 Five objects, the category "animal" and the style "ink" are each erased by the slides' four systems, and the objects
@@ -46,18 +47,22 @@ class Erasing:
         return out / "erasures" / self.group / self.name
 
 
-# the pocket's presets are for one concept: 200 steps for ESD and CA, 100 for KPOP
-FIVE = {"esd": {"iterations": "1000"}, "ca": {"iterations": "1000"}, "kpop": {"iterations": "500"}}
-KPOP = FIVE["kpop"]
+STEPS = {"esd": 200, "ca": 200, "kpop": 100}  # of the pocket's presets, which are for one concept
 STYLE = {"iterations": "300", "pool-size": "512"}
-ERASINGS = (
-    *(Erasing("objects", m, OBJECTS, m, FIVE.get(m, {})) for m in SYSTEMS),
-    *(Erasing("category", f"{m} animal", ("animal",), m) for m in SYSTEMS),
-    *(Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else STYLE) for m in SYSTEMS),
-    Erasing("prompt", "kpop additive", OBJECTS, values=KPOP | {"mechanism": "additive"}),
-    *(Erasing("prompt", f"kpop k={k}", OBJECTS, values=KPOP | {"k": str(k)}) for k in (1, 10, 100, 200)),
-    *(Erasing("lambda", f"kpop lambda={v}", OBJECTS, values=KPOP | {"lambda": v}) for v in ("0.03", "1", "3")),
-)
+
+
+def erasings(objects: tuple[str, ...]) -> tuple[Erasing, ...]:
+    """Every erasure of the page; the objects are erased together, with as many steps as one by one."""
+    steps = {m: {"iterations": str(count * len(objects))} for m, count in STEPS.items()}
+    kpop = steps["kpop"]
+    return (
+        *(Erasing("objects", m, objects, m, steps.get(m, {})) for m in SYSTEMS),
+        *(Erasing("category", f"{m} animal", ("animal",), m) for m in SYSTEMS),
+        *(Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else STYLE) for m in SYSTEMS),
+        Erasing("prompt", "kpop additive", objects, values=kpop | {"mechanism": "additive"}),
+        *(Erasing("prompt", f"kpop k={k}", objects, values=kpop | {"k": str(k)}) for k in (1, 10, 100, 200)),
+        *(Erasing("lambda", f"kpop lambda={v}", objects, values=kpop | {"lambda": v}) for v in ("0.03", "1", "3")),
+    )
 
 
 def there(erasing: Erasing, out: Path) -> bool:
@@ -108,6 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--groups", nargs="*", help="groups of rows (default: all)")
+    parser.add_argument("--objects", nargs="*", default=OBJECTS, help="objects, erased together")
     parser.add_argument("--images", type=int, default=16, help="pictures a class")
     parser.add_argument("--classes", type=int, default=20, help="kept objects that are asked for")
     parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
@@ -116,10 +122,11 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="two erasures, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
-    chosen = [e for e in ERASINGS if not args.groups or e.group in args.groups]
+    every = erasings(tuple(args.objects))
+    chosen = [e for e in every if not args.groups or e.group in args.groups]
     quick: dict[str, str] = {}
     if args.smoke:
-        chosen = [e for e in ERASINGS if e.name in ("uce", "kpop")]
+        chosen = [e for e in every if e.name in ("uce", "kpop")]
         args.images, args.classes, args.steps, args.out = 1, 2, 2, Path("out/results_smoke")
         quick = {name.replace("_", "-"): str(value) for name, value in common.SMOKE.items()}
     if args.score_only:

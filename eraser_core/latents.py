@@ -67,6 +67,11 @@ class LatentPool:
         self._next = 0
         self._next_row = 0
 
+    @property
+    def size(self) -> int:
+        """How many z_t it holds."""
+        return self._shape.size
+
     def fill(self, edit: Edit | None) -> None:
         """Sample the whole pool anew."""
         self.refresh(self._shape.size, edit)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from .errors import FileFormatError, RequestError
 from .files import read_tensors, write_tensors
 from .hidden_prompt import HiddenPrompt
 from .latents import Draw, LatentPool, PoolShape
-from .request import Request
+from .request import Request, Target
 
 CHECKPOINT_SCHEMA = "concept-eraser-checkpoint-1"
 CHECKPOINT_EVERY_SECONDS = 60.0
@@ -48,7 +49,7 @@ class TrainingSettings(BaseModel):
     sampler_steps: int = Field(50, ge=2, description="steps of those denoisings")
     latents: Literal["pool", "fresh"] = Field("pool", description="z_t from a pool, or denoised anew for every step")
     latents_from: Literal["frozen", "edited"] = Field("frozen", description="which network denoises them")
-    pool_size: int = Field(256, ge=1, description="z_t in the pool")
+    pool_size: int = Field(256, ge=1, description="z_t in the pool, for each concept to erase")
     per_trajectory: int = Field(8, ge=1, description="z_t taken from one denoising")
     refresh_every: int = Field(0, ge=0, description="steps between refreshes of a sixteenth of the pool; 0 is never")
 
@@ -80,7 +81,7 @@ class Learner:
     def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
         self.denoiser, self.request, self.key_seed = denoiser, request, key_seed
         self.generator = torch.Generator().manual_seed(request.seed)
-        pairs = [(i, c_e, c_n) for i, target in enumerate(request.targets) for c_e, c_n in target.pairs()]
+        pairs = in_turn(request.targets)
         self.target = torch.tensor([i for i, _, _ in pairs], device=denoiser.device)
         self.erased = denoiser.encode([c_e for _, c_e, _ in pairs])
         self.neutral = denoiser.encode([c_n for _, _, c_n in pairs])
@@ -103,8 +104,9 @@ class Learner:
         """A pool of z_t for some prompts, with the frozen network's predictions at each of the teachers; see `begin`."""
         s = self.settings
         fresh = s.latents == "fresh"
+        concepts = 1 if contexts is self.retained else len(self.request.targets)
         shape = PoolShape(
-            s.batch if fresh else s.pool_size,
+            s.batch if fresh else concepts * s.pool_size,
             1 if fresh else min(s.per_trajectory, s.sampler_steps),
             s.sampler_steps,
             s.guidance,
@@ -124,7 +126,7 @@ class Learner:
             if step > 0:
                 pool.fill(edit)
         elif s.refresh_every and step and step % s.refresh_every == 0:
-            pool.refresh(-(-s.pool_size // 16), edit)
+            pool.refresh(-(-pool.size // 16), edit)
         return pool.draw(s.batch)
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context) -> Tensor:
@@ -177,6 +179,18 @@ class Learner:
         for name, part in self.parts().items():
             own = {k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")}
             _load_part(part, own)
+
+
+def in_turn(targets: Sequence[Target]) -> list[tuple[int, str, str]]:
+    """(number of the target, c_e, c_n) of every prompt pair, a phrase of every target in turn.
+
+    A pool denoises prompts in this order: one that is too small for all of them has some of every phrase.
+    """
+    phrases = []
+    for i, target in enumerate(targets):
+        pairs, n = target.pairs(), len(target.templates)
+        phrases += [[(i, *pair) for pair in pairs[first : first + n]] for first in range(0, len(pairs), n)]
+    return [pair for rank in zip_longest(*phrases) for pair in rank if pair is not None]
 
 
 def _part_state(part: Part) -> dict[str, Tensor]:

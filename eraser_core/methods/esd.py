@@ -27,7 +27,7 @@ class ESDSettings(TrainingSettings):
 
     iterations: int = Field(200, ge=1, description="training steps")
     eta: float = Field(5e-5, gt=0, description="learning rate of the network")
-    pool_size: int = Field(64, ge=1, description="z_t in the pool")
+    pool_size: int = Field(64, ge=1, description="z_t in the pool, for each concept to erase")
     negative_guidance: float = Field(2.0, gt=0, description="eta_g: how far the prediction is pushed from the concept")
     from_anchor: bool = Field(False, description="c_from is the anchor's prompt instead of the concept's")
 
