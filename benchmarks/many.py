@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import common
@@ -23,6 +24,7 @@ from eraser_core.erase import Erased, configure, erase
 from eraser_core.erasure import stack
 from eraser_core.evaluation.objects import esr, psr
 from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
@@ -31,6 +33,8 @@ from eraser_core.training import TrainingSettings
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
 COUNTS = (1, 2, 5, 10)
+WAYS = ("singly", "stacked", "at once")
+KEY = ("method", "way", "concepts", "n", "seed")
 COLUMNS = (
     "method",
     "way",
@@ -87,28 +91,40 @@ def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[s
 def run(
     model: Model, rows: common.Rows, method: str, counts: Sequence[int], n: int, seed: int, values: Mapping[str, Any]
 ) -> None:
-    """All rows of one method."""
+    """All rows of one method that are not there yet."""
     every = tasks_of(model, OBJECTS[: max(counts)], n, seed)
-    singles = [common.run(model, task, method, values, key_seed=seed + i) for i, task in enumerate(every)]
+
+    @cache
+    def singles() -> list[Erased]:
+        return [common.run(model, task, method, values, key_seed=seed + i) for i, task in enumerate(every)]
+
     for count in counts:
-        tasks, some = every[:count], singles[:count]
+        tasks = every[:count]
         named = {"method": method, "concepts": count, "n": n, "seed": seed}
-        alone = scored(model, tasks, [r.erasure.as_edit() for r in some], _prompts(some))
-        stacked = stack([r.erasure for r in some], [1.0] * count)
-        ways: dict[str, tuple[common.Row, float]] = {"singly": (alone, sum(r.seconds for r in some))}
-        if count > 1:
-            found = scored(model, tasks, [stacked] * count, _prompts(some))
-            ways["stacked"] = (found, sum(r.seconds for r in some))
-            once = together(model, tasks, method, values, seed)
-            prompts: list[HiddenPrompt | None] = list(once.prompts) or [None] * count
-            ways["at once"] = (scored(model, tasks, [once.erasure.as_edit()] * count, prompts), once.seconds)
-        for way, (figures, seconds) in ways.items():
-            difference = alone["esr1"] - figures["esr1"]
-            rows.add({**named, "way": way, **figures, "interference": difference, "seconds": round(seconds, 1)})
+        for way in WAYS if count > 1 else WAYS[:1]:
+            if rows.has({**named, "way": way}):
+                continue
+            if way == "at once":
+                once = together(model, tasks, method, values, seed)
+                edits, seconds = [once.erasure.as_edit()] * count, once.seconds
+                prompts: list[HiddenPrompt | None] = list(once.prompts) or [None] * count
+            else:
+                some = singles()[:count]
+                edits, seconds = [r.erasure.as_edit() for r in some], sum(r.seconds for r in some)
+                prompts = [r.prompts[0] if r.prompts else None for r in some]
+                if way == "stacked":
+                    edits = [stack([r.erasure for r in some], [1.0] * count)] * count
+            rows.add({**named, "way": way, **scored(model, tasks, edits, prompts), "seconds": round(seconds, 1)})
 
 
-def _prompts(results: Sequence[Erased]) -> list[HiddenPrompt | None]:
-    return [r.prompts[0] if r.prompts else None for r in results]
+def with_interference(rows: Sequence[common.Row]) -> list[common.Row]:
+    """The rows with what the other objects' erasures undo."""
+
+    def of_run(row: common.Row) -> tuple[Any, ...]:
+        return tuple(row[k] for k in KEY if k != "way")
+
+    alone = {of_run(row): row["esr1"] for row in rows if row["way"] == "singly"}
+    return [{**row, "interference": alone[of_run(row)] - row["esr1"]} for row in rows]
 
 
 def main() -> int:
@@ -121,13 +137,15 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
-    rows = common.Rows("many_smoke" if args.smoke else "many", ("method", "way", "concepts", "seed"), fresh=True)
+    rows = common.Rows("many_smoke" if args.smoke else "many", KEY, fresh=args.smoke)
     model = open_model("pocket", steps=3 if args.smoke else None)
     for method in args.methods:
         quick = dict(common.SMOKE) if args.smoke and METHODS[method].learner is not None else {}
         counts, n = ((2,), 2) if args.smoke else (args.counts, args.images)
         run(model, rows, method, counts, n, args.seed, quick)
-    sys.stdout.write(common.table(rows.rows, COLUMNS))
+    found = with_interference(rows.rows)
+    write_json(rows.path, found)
+    sys.stdout.write(common.table(found, COLUMNS))
     return 0
 
 

@@ -111,7 +111,7 @@ def _saved_bytes(denoiser: HostDenoiser) -> Iterator[list[float]]:
         yield count
 
 
-def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int) -> float:
+def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, concepts: int) -> float:
     """A rough time for the whole run, from one row at full size.
 
     `forwards_a_step` is how many batches with gradient the method runs in a step, without the retain set's.
@@ -126,7 +126,7 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
             float(denoiser.predict(z, t, context).flatten()[0])  # waits for the device
         spent = min(spent, time.perf_counter() - begin)
     pools = 1 + (settings.retain_weight > 0)
-    plain = pool_rows(settings)
+    plain = pool_rows(settings, concepts)
     if settings.latents == "fresh":
         guided = 2 if settings.guidance > 1 else 1
         plain = settings.iterations * settings.batch * (settings.sampler_steps // 2 * guided + 2) * pools
@@ -136,12 +136,12 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
     return spent * (plain + (1 + BACKWARD) * with_gradient)
 
 
-def pool_rows(settings: TrainingSettings) -> int:
+def pool_rows(settings: TrainingSettings, concepts: int) -> int:
     """About how many rows without gradient run before the first step: partial denoisings, and the teacher's targets."""
-    guided, pools = (2 if settings.guidance > 1 else 1), 1 + (settings.retain_weight > 0)
+    guided, pools = (2 if settings.guidance > 1 else 1), concepts + (settings.retain_weight > 0)
     size, each = settings.pool_size, settings.per_trajectory
     if settings.latents == "fresh":
-        size, each = settings.batch, 1
+        size, each, pools = settings.batch, 1, 1 + (settings.retain_weight > 0)
     return (-(-size // each) * settings.sampler_steps * guided + 2 * size) * pools
 
 

@@ -49,8 +49,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     if isinstance(settings, TrainingSettings):
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        say(f"{said}: {_plan(denoiser, settings, choice.name)}", node_id)
-        report = Report(settings.iterations, estimate.pool_rows(settings), preview, node_id)
+        say(f"{said}: {_plan(denoiser, settings, choice.name, len(request.targets))}", node_id)
+        report = Report(settings.iterations, estimate.pool_rows(settings, len(request.targets)), preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
     result = erase(
@@ -105,7 +105,7 @@ def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
     denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
 
 
-def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str) -> str:
+def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, concepts: int) -> str:
     """What it will cost, in words; RequestError when it does not fit."""
     denoiser.load()
     costs = estimate.measure(denoiser, settings)
@@ -114,7 +114,7 @@ def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str) -> str:
     denoiser.load()  # again, now that the host knows what to keep free
     free = float(memory.get_free_memory(denoiser.device))
     need = estimate.check(costs, denoiser, settings, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1))
+    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), concepts)
     return f"{settings.iterations} steps, {estimate.describe(need, free, duration)}"
 
 

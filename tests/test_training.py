@@ -10,7 +10,9 @@ from eraser_core.erase import erase, resume
 from eraser_core.errors import FileFormatError, RequestError
 from eraser_core.latents import LatentPool, PoolShape
 from eraser_core.methods import METHODS
+from eraser_core.request import Request, Target
 from eraser_core.sampling import noise_for, sample, trajectory
+from eraser_core.training import in_turn
 
 SHAPE = PoolShape(size=8, per_trajectory=2, sampler_steps=4, guidance=3.0)
 
@@ -157,3 +159,27 @@ def test_v_prediction_splits_into_picture_and_noise(tiny):
     a, s = schedule.signal_and_noise(t)
     found = schedule.split(a * eps - s * z_0, a * z_0 + s * eps, t)
     assert torch.allclose(found[0], z_0, atol=1e-5) and torch.allclose(found[1], eps, atol=1e-5)
+
+
+THREE = Request(
+    tuple(Target(concept, "a gear", templates=("{}", "a drawing of {}")) for concept in ("a dog", "a car", "a bee"))
+)
+
+
+def test_several_concepts_take_turns_in_the_pool(tiny):
+    """A pool with room for fewer denoisings than there are prompts has some of every concept, and grows with them."""
+    learner = METHODS["naive"].learner(
+        tiny, THREE, settings("naive", retain_weight=0.0, pool_size=1, per_trajectory=1), 0
+    )
+    learner.begin()
+    pool = learner.pools["erase"]
+    assert pool.size == 3 and learner.target[pool.state()["row"]].tolist() == [0, 1, 2]
+    # In the order of the request, three denoisings would have been of two concepts.
+    as_written = [i for i, target in enumerate(THREE.targets) for _ in target.pairs()]
+    assert set(as_written[:3]) == {0, 1}
+
+
+def test_one_concept_keeps_the_order_of_its_templates():
+    (target,) = Request((Target("a dog", "a gear", templates=("{}", "a drawing of {}")),)).targets
+    assert in_turn([target]) == [(0, *pair) for pair in target.pairs()]
+    assert sorted(in_turn(THREE.targets)) == sorted((i, *p) for i, t in enumerate(THREE.targets) for p in t.pairs())

@@ -140,7 +140,7 @@ def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(den
     settings = KPOPSettings(batch=4, rank=0, retain_weight=1.0)
     with torch.inference_mode(False), torch.enable_grad():
         costs = estimate.measure(denoiser, settings)
-        assert estimate.seconds(denoiser, settings, 3) > 0
+        assert estimate.seconds(denoiser, settings, 3, 1) > 0
     need = estimate.check(costs, denoiser, settings, 1e12)
     assert costs.bytes(estimate.Plan(8, 0)) > need > costs.bytes(estimate.Plan(4, 4)) > 0
     assert costs.bytes(estimate.Plan(4, 0, 0.5)) < need
