@@ -20,13 +20,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import common
 
 from eraser_core.__main__ import main as command
 from eraser_core.commands.folder import CHECKPOINT, ERASURE, METRICS, PROMPT
 from eraser_core.evaluation.report import curves
-from eraser_core.files import write_bytes
+from eraser_core.files import write_bytes, write_json
 
 OUT = Path("out/results")
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
@@ -108,6 +109,20 @@ def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     return command(words)
 
 
+def flat(path: Path) -> list[common.Row]:
+    """Every row of every table as one flat object: figures without their intervals, which tables.json has."""
+
+    def number(cell: Any) -> Any:
+        return cell.get("value", cell["text"]) if isinstance(cell, dict) else cell
+
+    tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+    return [
+        {"table": t["title"], "row": r["name"], "quoted": r["quoted"], **{c: number(x) for c, x in r["cells"].items()}}
+        for t in tables
+        for r in t["rows"]
+    ]
+
+
 def main() -> int:
     """Erase what is missing, score, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,6 +155,7 @@ def main() -> int:
     learning_process(chosen, args.out)
     status = score(chosen, args)
     if status == 0:
+        write_json(common.OUT / f"{args.out.name}.json", flat(args.out / "pocket" / "tables.json"))
         sys.stdout.write((args.out / "pocket" / "tables.md").read_text(encoding="utf-8"))
     return status
 

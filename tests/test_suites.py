@@ -253,6 +253,9 @@ def test_the_slides_tables_are_made_by_one_command(tmp_path):
     out = tmp_path / "out" / "results_smoke"
     titles = {t["title"]: t for t in table(out / "pocket")["tables"]}
     names = [row["name"] for row in titles["Recovering the erased concepts"]["rows"]]
+    rows = json.loads((tmp_path / "out" / "benchmarks" / "results_smoke.json").read_text(encoding="utf-8"))
+    assert any(r["row"] == "KPOP" for r in rows if r["quoted"])
+    assert {r["table"] for r in rows} == set(titles)
     assert names == ["kpop"] and "### Erasing object-related concepts" in done.stdout
     assert (out / "pocket" / "maps.png").is_file() and (out / "pocket" / "cosines.svg").is_file()
     assert (out / "erasures" / "objects" / "kpop" / "erasure.evaluation.json").is_file()
