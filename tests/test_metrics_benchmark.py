@@ -58,7 +58,9 @@ def test_the_smoke_run_measures_every_condition(benchmark, tiny, monkeypatch, tm
     assert (out / "attribution_smoke.png").is_file() and len(list(out.glob("*.svg"))) == 1
     printed = capsys.readouterr().out
     assert (
-        "sign tests over objects" in printed and "| untouched | before | 2 |" in printed and "kpop, with p" in printed
+        "sign tests over objects" in printed
+        and "| untouched | the word's | the other word's, before | 2 |" in printed
+        and "kpop, with p" in printed
     )
 
 
@@ -76,15 +78,23 @@ def test_objects_have_noises_of_their_own_and_keep_them(benchmark, tiny):
     assert not (dog == cat).any() and (dog[:1] == benchmark.noise_of(model, model.concepts.get("dog"), 1, 0)).all()
 
 
-def made_up(word: float, other: float) -> dict[str, float]:
+def made_up(word: float, other: float, p: float = 0.4) -> dict[str, float]:
     names = [f"{c}_%s{end}" for c in ("untouched", "erased", "hidden") for end in ("", "_before", "_after")]
-    return {n % "word": word for n in names} | {n % "other": other for n in names} | {"area": 0.4}
+    return {n % "word": word for n in names} | {n % "other": other for n in names} | {"area": 0.4, "hidden_p": p}
 
 
 def test_a_null_result_is_printed_as_one(benchmark):
     rows = [made_up(0.6, 0.5 + 0.2 * (i % 2)) for i in range(30)]
     assert {line["verdict"] for line in benchmark.verdicts(rows)} == {"no difference shown"}
     clear = benchmark.verdicts([made_up(0.6, 0.5 + 0.2 * (i % 10 == 0)) for i in range(30)])
-    assert clear[0]["verdict"].startswith("the word's map") and (clear[0]["higher"], clear[0]["lower"]) == (27, 3)
+    assert clear[0]["verdict"] == "more on the drawing" and (clear[0]["higher"], clear[0]["lower"]) == (27, 3)
     against = benchmark.verdicts([made_up(0.5, 0.6)] * 30)
-    assert against[0]["verdict"] == "the other word's is" and against[0]["difference"] == pytest.approx(-0.1)
+    assert against[0]["verdict"] == "less on the drawing" and against[0]["difference"] == pytest.approx(-0.1)
+
+
+def test_the_hidden_prompts_map_is_held_against_an_even_one(benchmark):
+    for p, said in ((0.5, "more on the drawing"), (0.4, "no difference shown"), (0.3, "less on the drawing")):
+        last = benchmark.verdicts([made_up(0.6, 0.6, p)] * 30)[-1]
+        assert (last["map"], last["against"], last["verdict"]) == ("p's", "one value everywhere", said)
+    additive = [made_up(0.6, 0.6) | {"hidden_p": None}] * 30  # an additive p has no tokens of its own
+    assert {line["map"] for line in benchmark.verdicts(additive)} == {"the word's"}
