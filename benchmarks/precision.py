@@ -1,18 +1,19 @@
 """Does an erasure survive half precision and small ranks? On the pocket model, weights rounded, computed in fp32.
 
-    python benchmarks/precision.py --images 2000    # one object after the other; rows as they come
+    python benchmarks/precision.py    # five objects, 400 pictures a sheet: 2000 a figure; some three core-hours
     python benchmarks/precision.py --smoke
 
-A patched weight ends in the model's precision: what a user runs is round(W + D), not W + D. Three groups of rows, each
-paired with the dense erasure in fp32 on the same pictures' seeds (differences with 95 % intervals):
+A patched weight ends in the model's precision: what a user runs is round(W + D), not W + D. Rows of three groups:
 
   as trained   the pocket model's own weights and changes, rounded to fp32, fp16, bf16
   real sizes   first scaled so that W has the spread of SD1.5's K and V (0.04) and D one of 1e-3, 1e-4, 1e-5; what
                rounding leaves of D, round(W + D) - round(W), is scaled back and put on the pocket model
   rank         D cut to its best approximation of rank 4 to 64, as the file would hold it (fp16)
 
-`cosine` is that between what is left of D and D; `along` the share of D that is left along D itself (1: rounding is
-noise that D rides on; less: D is swallowed).
+What is left of D is computed for every row: `cosine` is that between it and D; `along` the share of D that is left
+along D itself (1: rounding is noise that D rides on; less: D is swallowed). Pictures are drawn where `drawn` says so,
+in few sampling steps (`--steps`), and paired with those of "as trained, fp32" on the same noise: the differences over
+all objects, with 95 % intervals, are the second table. Rows in out/benchmarks/precision.json, an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ import torch
 from torch import Tensor
 
 from eraser_core.erasure import Erasure, FrozenEdit
-from eraser_core.evaluation.objects import esr, psr
 from eraser_core.evaluation.paired import rate_difference
 from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model, open_model
 
@@ -39,30 +40,23 @@ SD15_SPREAD = 0.04  # of the K and V weights of Stable Diffusion 1.5
 DELTAS = (1e-3, 1e-4, 1e-5)
 RANKS = (4, 8, 16, 32, 64)
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SHEETS = ("erased", "kept", "retained")
-COLUMNS = (
-    "concept",
-    "group",
-    "delta",
-    "precision",
-    "rank",
-    "kb",
-    "cosine",
-    "along",
-    "error",
-    "esr1",
-    "psr1",
-    "recovery1",
-)
-COLUMNS += ("esr_difference", "esr_low", "esr_high", "psr_difference", "psr_low", "psr_high", "n")
+SHEETS = ("erased", "kept")
+FIGURES = {"esr1": "erased", "psr1": "kept", "recovery1": "recovery"}
+NAMED = ("group", "delta", "precision", "rank")
+KEY = ("concept", *NAMED, "n")
+DRAWN = {("fp16", None), ("bf16", None), ("bf16", 1e-4), ("fp16", 1e-5), ("bf16", 1e-5)}
+DRAWN_RANK = 16
+COLUMNS = ("concept", *NAMED, "kb", "cosine", "along", "error", *FIGURES, "n")
+LIKENESS = ("kb", "cosine", "along", "error")
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of an erasure: the changes of the weights, and how to name the row."""
+    """What is left of an erasure: the changes of the weights, how to name the row, and whether it is looked at."""
 
     deltas: Mapping[str, Tensor]
     facts: Mapping[str, Any]
+    drawn: bool
 
 
 def rounded(
@@ -94,50 +88,36 @@ def likeness(left: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
 
 
 def conditions(weights: Mapping[str, Tensor], erasure: Erasure, quick: bool) -> list[Left]:
-    """All rows of one erasure."""
+    """All rows of one erasure; the first is what the others are compared with."""
     deltas = {key: entry.delta() for key, entry in erasure.entries.items()}
     own = {key: weights[key] for key in deltas}
-    found = [
-        Left(rounded(own, deltas, dtype), {"group": "as trained", "delta": spread(deltas), "precision": name})
-        for name, dtype in PRECISIONS.items()
-    ]
+    named = dict.fromkeys((*NAMED, "kb"))
+    found = []
+    for name, dtype in PRECISIONS.items():
+        facts = named | {"group": "as trained", "precision": name}
+        found.append(Left(rounded(own, deltas, dtype), facts, name == "fp32" or (name, None) in DRAWN))
     for size in DELTAS[-1:] if quick else DELTAS:
         w, d = SD15_SPREAD / spread(own), size / spread(deltas)
         for name, dtype in PRECISIONS.items():
-            left = rounded(own, deltas, dtype, w, d)
-            found.append(Left(left, {"group": "real sizes", "delta": size, "precision": name}))
+            facts = named | {"group": "real sizes", "delta": size, "precision": name}
+            found.append(Left(rounded(own, deltas, dtype, w, d), facts, (name, size) in DRAWN))
     for rank in RANKS[:1] if quick else RANKS:
         cut = erasure.compress(rank).to(torch.float16)
         kb = sum(t.numel() * t.element_size() for t in cut.tensors().values()) / 1000
-        facts = {"group": "rank", "rank": rank, "kb": kb, "precision": "fp16 file"}
-        found.append(Left({key: entry.delta() for key, entry in cut.entries.items()}, facts))
+        facts = named | {"group": "rank", "rank": rank, "kb": kb, "precision": "fp16 file"}
+        found.append(Left({key: entry.delta() for key, entry in cut.entries.items()}, facts, rank == DRAWN_RANK))
     return found
 
 
-def hits(model: Model, task: Task, edit: FrozenEdit, hidden: HiddenPrompt | None) -> dict[str, Tensor]:
-    """Of every sheet, the ranks of the right answers; `recovery` with the hidden prompt."""
-    found = {name: model.examiner.ranks(task.sheets[name], edit) for name in SHEETS if task.sheets.get(name)}
-    if hidden is not None:
-        found["recovery"] = model.examiner.ranks(task.sheets["erased"], edit, hidden)
+def looked_at(model: Model, task: Task, edit: FrozenEdit, hidden: HiddenPrompt) -> common.Row:
+    """The figures, and of each what every picture counted: a 1 or a 0 in the order of the questions."""
+    ranks = {name: model.examiner.ranks(task.sheets[name], edit) for name in SHEETS}
+    ranks["recovery"] = model.examiner.ranks(task.sheets["erased"], edit, hidden)
+    found: common.Row = {}
+    for figure, sheet in FIGURES.items():
+        hits = ranks[sheet] >= 1 if figure == "esr1" else ranks[sheet] < 1
+        found |= {figure: float(hits.double().mean()), f"{figure}_hits": "".join(str(int(h)) for h in hits)}
     return found
-
-
-def row_of(found: Mapping[str, Tensor], against: Mapping[str, Tensor]) -> common.Row:
-    """Figures and their differences from the dense fp32 erasure, paired picture by picture."""
-    erased = rate_difference(found["erased"] >= 1, against["erased"] >= 1)
-    kept = rate_difference(found["kept"] < 1, against["kept"] < 1)
-    return {
-        "esr1": esr(found["erased"]).value,
-        "psr1": psr(found["kept"]).value,
-        "psr1_retained": psr(found["retained"]).value if "retained" in found else None,
-        "recovery1": psr(found["recovery"]).value if "recovery" in found else None,
-        "esr_difference": erased.value,
-        "esr_low": erased.low,
-        "esr_high": erased.high,
-        "psr_difference": kept.value,
-        "psr_low": kept.low,
-        "psr_high": kept.high,
-    }
 
 
 def run(
@@ -148,34 +128,72 @@ def run(
     for name in objects:
         task = object_task(concepts, model.denoiser, name, n=images)
         result = common.run(model, task, "kpop", {**values, "rank": 0}, key_seed=0)
-        hidden = result.prompts[0]
-        weights = dict(model.denoiser.all_weights())
         dense = {key: entry.delta() for key, entry in result.erasure.entries.items()}
-        against = hits(model, task, FrozenEdit(dense), hidden)
-        for left in conditions(weights, result.erasure, quick):
-            row = {"concept": name, **dict.fromkeys(("delta", "rank", "kb")), **left.facts, "n": images, "seed": 0}
+        for left in conditions(dict(model.denoiser.all_weights()), result.erasure, quick):
+            row = {"concept": name, **left.facts, "n": images}
             if rows.has(row):
                 continue
-            figures = row_of(hits(model, task, FrozenEdit(left.deltas), hidden), against)
-            rows.add({**row, **likeness(left.deltas, dense), **figures})
+            row |= likeness(left.deltas, dense) | {"spread": spread(dense), "steps": model.examiner.steps, "seed": 0}
+            row |= {"anchor": task.anchor, "weights": model.denoiser.base_hash[:16], "drawn": left.drawn or quick}
+            if row["drawn"]:
+                row |= looked_at(model, task, FrozenEdit(left.deltas), result.prompts[0])
+            rows.add(row)
+
+
+def paired(rows: Sequence[common.Row]) -> list[common.Row]:
+    """Every condition that was looked at, over all objects, minus "as trained, fp32" on the same pictures."""
+    groups: dict[tuple[Any, ...], list[common.Row]] = {}
+    for row in rows:
+        if row["drawn"]:
+            groups.setdefault(tuple(row[k] for k in NAMED), []).append(row)
+    exact = {row["concept"]: row for row in groups.get(("as trained", None, "fp32", None), [])}
+    found = []
+    for key, group in groups.items():
+        both = [(row, exact[row["concept"]]) for row in group if row["concept"] in exact]
+        row = dict(zip(NAMED, key, strict=True)) | {c: common.mean(group, c) for c in LIKENESS}
+        for figure in FIGURES:
+            one, two = (torch.tensor([h == "1" for pair in both for h in pair[i][f"{figure}_hits"]]) for i in (0, 1))
+            d = rate_difference(one, two)
+            row |= {figure: float(one.double().mean()), f"{figure}_difference": d.value}
+            row |= {f"{figure}_low": d.low, f"{figure}_high": d.high, "n": d.n}
+        found.append(row)
+    return found
+
+
+def tables(rows: Sequence[common.Row], differences: Sequence[common.Row]) -> str:
+    """What is left of D, by condition over the objects; each object's figures; and the differences."""
+    left = common.means(rows, NAMED, LIKENESS)
+    parts = [common.table(left, (*NAMED, "runs", *LIKENESS))]
+    parts += [common.table([r for r in rows if r["drawn"]], COLUMNS)]
+    for figure in FIGURES:
+        columns = (*NAMED, figure, f"{figure}_difference", f"{figure}_low", f"{figure}_high", "n")
+        parts.append(common.table(differences, columns))
+    return "\n".join(parts)
 
 
 def main() -> int:
-    """Run what is missing, print the table."""
+    """Run what is missing, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
-    parser.add_argument("--images", type=int, default=2000, help="pictures a sheet")
+    parser.add_argument("--images", type=int, default=400, help="pictures a sheet and object")
+    parser.add_argument("--steps", type=int, default=6, help="sampling steps of every picture")
     parser.add_argument("--name", default="precision", help="of the table")
+    parser.add_argument(
+        "--tables", action="store_true", help="print the tables of the rows that are there, run nothing"
+    )
     parser.add_argument("--smoke", action="store_true", help="one object, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
-    key = ("concept", "group", "delta", "precision", "rank", "n")
     values: dict[str, Any] = {}
     if args.smoke:
-        args.objects, args.images, args.name, values = OBJECTS[:1], 2, "precision_smoke", dict(common.SMOKE)
-    rows = common.Rows(args.name, key, fresh=args.smoke)
-    run(open_model("pocket", steps=3 if args.smoke else None), rows, args.objects, args.images, values, args.smoke)
-    sys.stdout.write(common.table(rows.rows, COLUMNS))
+        args.objects, args.images, args.steps, args.name = OBJECTS[:1], 2, 3, "precision_smoke"
+        values = dict(common.SMOKE)
+    rows = common.Rows(args.name, KEY, fresh=args.smoke)
+    if not args.tables:
+        run(open_model("pocket", steps=args.steps), rows, args.objects, args.images, values, args.smoke)
+    differences = paired(rows.rows)
+    write_json(common.OUT / f"{args.name}_paired.json", differences)
+    common.show(args.name, tables(rows.rows, differences))
     return 0
 
 

@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 COLUMNS = {
     "memory": {"model", "preset", "weights_gb", "peak_gb", "how"},
     "speed": {"model", "method", "seconds", "device"},
-    "precision": {"group", "precision", "esr1", "psr1", "recovery1", "cosine", "psr_low"},
+    "precision": {"group", "precision", "esr1", "psr1", "recovery1", "cosine", "drawn"},
     "many": {"method", "way", "concepts", "esr1", "psr1", "interference"},
 }
 
@@ -39,7 +39,25 @@ def test_the_precision_table(benchmark, monkeypatch: pytest.MonkeyPatch) -> None
     rows = smoke(benchmark, "precision", monkeypatch)
     assert {r["group"] for r in rows} == {"as trained", "real sizes", "rank"}
     exact = next(r for r in rows if r["group"] == "as trained" and r["precision"] == "fp32")
-    assert exact["cosine"] > 0.9999 and exact["esr_difference"] == 0
+    assert exact["cosine"] > 0.9999 and len(exact["esr1_hits"]) == 2
+    paired = json.loads(Path("out/benchmarks/precision_smoke_paired.json").read_text(encoding="utf-8"))
+    assert paired[0]["precision"] == "fp32" and paired[0]["esr1_difference"] == 0
+
+
+@pytest.mark.parametrize("benchmark", ["precision"], indirect=True)
+def test_conditions_are_paired_picture_by_picture_over_the_objects(benchmark) -> None:
+    def row(concept: str, precision: str, hits: str) -> dict:
+        figures = {f"{figure}_hits": hits for figure in benchmark.FIGURES}
+        named = {"group": "as trained", "delta": None, "precision": precision, "rank": None}
+        return {"concept": concept, **named, **figures, "drawn": True}
+
+    rows = [row("dog", "fp32", "1111"), row("dog", "bf16", "1101"), row("cat", "bf16", "01"), row("cat", "fp32", "00")]
+    exact, bf16 = benchmark.paired([*rows, {**row("dog", "fp16", ""), "drawn": False}])
+    assert (exact["esr1"], exact["esr1_difference"], exact["n"]) == (4 / 6, 0, 6)
+    assert bf16["esr1"] == pytest.approx(4 / 6) and bf16["esr1_difference"] == pytest.approx(0)  # one lost, one won
+    assert bf16["esr1_low"] < -0.2 and bf16["esr1_high"] > 0.2
+    (worse,) = benchmark.paired([rows[0], rows[1]])[1:]
+    assert worse["psr1_difference"] == -0.25
 
 
 @pytest.mark.parametrize("benchmark", ["many"], indirect=True)
