@@ -64,18 +64,23 @@ class Tracker(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes: the frozen weights, the edit with its gradient and optimiser state, and all there is at the peak of a step."""
+    """Bytes: the frozen weights, the edit with its gradient and optimiser state, and all there is at the peak of a step.
+
+    `pools` are the latents that the run holds throughout.
+    """
 
     weights: int
     edit: int
     peak: int
+    pools: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a step's memory depends on: the network and its precision, the budget, the size, what is trained how.
 
-    `forwards` are (rows, tokens) of the forwards whose graphs are alive at once; `side` is the latents' side.
+    `forwards` are (rows, tokens) of the forwards whose graphs are alive at once; `side` is the latents' side; `kept`
+    latents lie in the pools meanwhile.
     """
 
     family: str
@@ -87,10 +92,14 @@ class Plan:
     rank: int
     moments: int
     forwards: tuple[tuple[int, int], ...]
+    kept: int = 0
 
 
-def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[Learner]) -> Plan:
-    """The plan of a method's step: the student's forward with the retain set's rows, then those with a hidden prompt."""
+def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[Learner], concepts: int = 1) -> Plan:
+    """The plan of a method's step: the student's forward with the retain set's rows, then those with a hidden prompt.
+
+    The pools hold latents for so many concepts.
+    """
     kept = 1 + (settings.retain_weight > 0)
     prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
     forwards = [(settings.batch * kept, CHUNK)] + [(settings.batch, CHUNK + prompt)] * (learner.graphs - 1)
@@ -104,6 +113,7 @@ def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[
         settings.rank,
         2 if settings.optimizer == "adam" else 0,
         tuple(forwards),
+        settings.kept_latents(concepts),
     )
 
 
@@ -111,7 +121,8 @@ def check(found: Need, device: torch.device) -> str:
     """One line about the need; RequestError when a GPU, which holds the weights already, has not as much left."""
     said = (
         f"a step needs about {found.peak / GB:.2f} GB: {found.weights / GB:.2f} of frozen weights, {found.edit / GB:.3f} "
-        f"of what is trained, {(found.peak - found.weights - found.edit) / GB:.2f} of activations"
+        f"of what is trained, {found.pools / GB:.3f} of pools, "
+        f"{(found.peak - found.weights - found.edit - found.pools) / GB:.2f} of activations"
     )
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -150,6 +161,7 @@ def need(of: Plan) -> Need:
         edit = make_edit(denoiser, of.tune, of.rank, torch.Generator().manual_seed(0))
         moments = [torch.zeros_like(p) for p in edit.parameters() for _ in range(of.moments)]
         held = tracker.alive - weights
+        pools = torch.zeros(of.kept, 4, of.side, of.side)
         tracker.peak = tracker.alive
         rows = min(GUIDED_FILL, of.budget.rows_at_once or GUIDED_FILL)
         with torch.no_grad():
@@ -158,7 +170,7 @@ def need(of: Plan) -> Need:
         torch.stack(losses).sum().backward()
         gradients = sum(p.numel() * p.element_size() for p in edit.parameters())
         del moments
-        return Need(weights, held + gradients, tracker.peak)
+        return Need(weights, held + gradients, tracker.peak, pools.untyped_storage().nbytes())
 
 
 def _denoiser(of: Plan, unet: UNet2DConditionModel) -> DiffusersDenoiser:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,19 @@ class TrainingSettings(BaseModel):
     pool_size: int = Field(256, ge=1, description="z_t in the pool, for each concept to erase")
     per_trajectory: int = Field(8, ge=1, description="z_t taken from one denoising")
     refresh_every: int = Field(0, ge=0, description="steps between refreshes of a sixteenth of the pool; 0 is never")
+
+    teachers: ClassVar[int] = 1  # frozen predictions that the method stores with each z_t to erase
+
+    def pooled(self, concepts: int) -> int:
+        """How many z_t the pool of some concepts holds; that of the retain set is one of one."""
+        return self.batch if self.latents == "fresh" else concepts * self.pool_size
+
+    def kept_latents(self, concepts: int) -> int:
+        """How many latents a run holds from its first step to its last: z_t, and the targets stored with them."""
+        return (1 + self.teachers) * self.pooled(concepts) + self._retained_latents()
+
+    def _retained_latents(self) -> int:
+        return 2 * self.pooled(1) if self.retain_weight else 0
 
 
 @dataclass(frozen=True)
@@ -103,14 +116,9 @@ class Learner:
     def pool(self, contexts: Context, *teachers: Context) -> LatentPool:
         """A pool of z_t for some prompts, with the frozen network's predictions at each of the teachers; see `begin`."""
         s = self.settings
-        fresh = s.latents == "fresh"
         concepts = 1 if contexts is self.retained else len(self.request.targets)
-        shape = PoolShape(
-            s.batch if fresh else concepts * s.pool_size,
-            1 if fresh else min(s.per_trajectory, s.sampler_steps),
-            s.sampler_steps,
-            s.guidance,
-        )
+        each = 1 if s.latents == "fresh" else min(s.per_trajectory, s.sampler_steps)
+        shape = PoolShape(s.pooled(concepts), each, s.sampler_steps, s.guidance)
         return LatentPool(self.denoiser, contexts, teachers, self._negative, shape, self.generator)
 
     def begin(self) -> None:

@@ -48,6 +48,7 @@ class Costs:
     shapes: tuple[tuple[int, ...], ...]
     graphs: int  # forwards whose graphs are alive at once, in batches
     moments: int  # of the optimiser
+    kept: int  # numbers a latent pixel, of all latents in the pools
 
     def bytes(self, plan: Plan) -> float:
         """Beside the model itself."""
@@ -59,7 +60,7 @@ class Costs:
             numbers = sum(plan.rank * (s[0] + torch.Size(s[1:]).numel()) for s in self.shapes if len(s) > 1)
         # one set more for what allocators keep of the changes on the way: SDXL grew by 4.1 GB on a CPU, two sets are 2.7
         edited = (FORWARDS + 1) * self.edited
-        return SAFETY * (rows + edited + 4 * numbers * (2 + self.moments))
+        return SAFETY * (rows + edited + 4 * numbers * (2 + self.moments) + 4 * self.kept * x)
 
     def fitting(self, plan: Plan, free: float) -> Plan | None:
         """The first plan that fits, giving up batch, then rank, then size."""
@@ -71,7 +72,7 @@ class Costs:
         return None
 
 
-def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
+def measure(denoiser: HostDenoiser, settings: TrainingSettings, concepts: int) -> Costs:
     """Three small forwards with gradient: a parabola in the latent pixels, whose constant are the edited weights."""
     weights = denoiser.weights(settings.tune)
     edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
@@ -91,6 +92,7 @@ def measure(denoiser: HostDenoiser, settings: TrainingSettings) -> Costs:
         () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
         graphs=2 + (settings.retain_weight > 0),
         moments=2 if settings.optimizer == "adam" else 0,
+        kept=settings.kept_latents(concepts) * denoiser.latent_shape[0],
     )
 
 

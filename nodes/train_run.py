@@ -108,7 +108,7 @@ def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
 def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, concepts: int) -> str:
     """What it will cost, in words; RequestError when it does not fit."""
     denoiser.load()
-    costs = estimate.measure(denoiser, settings)
+    costs = estimate.measure(denoiser, settings, concepts)
     denoiser.memory_needed = costs.bytes(estimate.Plan(settings.batch, settings.rank))
     denoiser.release()
     denoiser.load()  # again, now that the host knows what to keep free

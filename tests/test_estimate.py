@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -11,8 +13,9 @@ from eraser_core.backends.diffusers import Budget, DiffusersDenoiser
 from eraser_core.denoiser import Context, NoiseSchedule
 from eraser_core.edits import make_edit
 from eraser_core.estimate import Need, Plan, Tracker, check, need, plan
-from eraser_core.methods import METHODS
+from eraser_core.methods import METHODS, Method
 from eraser_core.methods.kpop import KPOP, Naive
+from eraser_core.request import Request, Target
 
 FORWARDS = ((2, 77), (1, 87))
 
@@ -72,6 +75,29 @@ def test_a_method_says_how_many_graphs_are_alive() -> None:
     assert plan(d, kpop, KPOP).forwards == ((4, 77), (2, 82))
     naive = METHODS["naive"].settings()
     assert plan(d, naive, Naive).forwards == ((1, 77),)
+    assert plan(d, naive, Naive, 2).kept == 2 * 2 * naive.pool_size
+
+
+@pytest.mark.parametrize("latents", ["pool", "fresh"])
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if m.learner], ids=lambda m: m.name)
+def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, latents: str) -> None:
+    request = Request((Target("dog", "cat"), Target("tree", "bus")), retain=("a house",))
+    values = {"pool_size": 3, "batch": 2, "latents": latents}
+    values |= {"anchor_images": 5} if method.name == "ca" else {}
+    for weight in (0.0, 1.0):
+        settings = method.settings(**values, retain_weight=weight)
+        learner = method.learner(tiny, request, settings)
+        held = [t for pool in learner.pools.values() for t in pool.state().values() if t.dim() == 4]
+        held += [learner.z_0] if method.name == "ca" else []
+        assert sum(len(t) for t in held) == settings.kept_latents(2)
+        assert settings.kept_latents(2) > settings.kept_latents(1) or latents == "fresh" or method.name == "ca"
+
+
+def test_pools_are_in_the_need() -> None:
+    plain = need(of(True))
+    more = need(replace(of(True), kept=1000))
+    assert plain.pools == 0 and more.pools == 1000 * 4 * 16 * 16 * 4
+    assert more.peak - plain.peak == more.pools
 
 
 def test_the_need_is_said_in_words() -> None:

@@ -145,7 +145,7 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
     if model.concepts is None:
-        plan = estimate.plan(model.denoiser, settings, chosen.learner)
+        plan = estimate.plan(model.denoiser, settings, chosen.learner, len(request.targets))
         log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
     with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
 

@@ -30,6 +30,10 @@ class CASettings(TrainingSettings):
     anchor_images: int = Field(200, ge=1, description="pictures of the anchor that are generated first")
     anchor_guidance: float = Field(6.0, ge=1, description="guidance scale of those pictures")
 
+    def kept_latents(self, concepts: int) -> int:
+        """The anchor's pictures stand where others have a pool."""
+        return self.anchor_images + self._retained_latents()
+
 
 class CA(Learner):
     """Match the concept's prediction to the anchor's."""

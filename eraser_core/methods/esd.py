@@ -11,6 +11,8 @@ the frozen network, so their pool never goes stale and the whole target is store
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from pydantic import Field
 
@@ -29,6 +31,7 @@ class ESDSettings(TrainingSettings):
     eta: float = Field(5e-5, gt=0, description="learning rate of the network")
     pool_size: int = Field(64, ge=1, description="z_t in the pool, for each concept to erase")
     negative_guidance: float = Field(2.0, gt=0, description="eta_g: how far the prediction is pushed from the concept")
+    teachers: ClassVar[int] = 3  # at c_from, c and null
     from_anchor: bool = Field(False, description="c_from is the anchor's prompt instead of the concept's")
 
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ class NaiveSettings(TrainingSettings):
 class KPOPSettings(TrainingSettings):
     """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them."""
 
+    teachers: ClassVar[int] = 2  # at c_n and at c_e
     mechanism: Mechanism = Field("concatenative", description="how p joins the context: cat(C, p) or C + p")
     k: int = Field(10, description="tokens of the hidden prompt; additive prompts have one a context token instead")
     lambda_: float = Field(0.1, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")

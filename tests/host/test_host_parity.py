@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,11 +140,15 @@ def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(den
 
     settings = KPOPSettings(batch=4, rank=0, retain_weight=1.0)
     with torch.inference_mode(False), torch.enable_grad():
-        costs = estimate.measure(denoiser, settings)
+        costs = estimate.measure(denoiser, settings, 1)
+        ten = estimate.measure(denoiser, settings, 10)
         assert estimate.seconds(denoiser, settings, 3, 1) > 0
     need = estimate.check(costs, denoiser, settings, 1e12)
     assert costs.bytes(estimate.Plan(8, 0)) > need > costs.bytes(estimate.Plan(4, 4)) > 0
     assert costs.bytes(estimate.Plan(4, 0, 0.5)) < need
+    # nine pools more, of z_t and two targets each
+    pools = 9 * settings.pool_size * 3 * math.prod(denoiser.latent_shape) * 4
+    assert ten.bytes(estimate.Plan(4, 0)) - need == pytest.approx(estimate.SAFETY * pools)
     fits = costs.bytes(estimate.Plan(1, 0))
     with pytest.raises(RequestError, match=r"it fits with batch 1, width 64, height 64"):
         estimate.check(costs, denoiser, settings, fits)
