@@ -58,6 +58,7 @@ def run(
         "seconds": round(result.seconds, 1),
         "sampler_steps": settings.sampler_steps,
         "n": images,
+        "steps": model.examiner.steps,
         "weights": model.denoiser.base_hash[:16],
         "erased_hits": (erased > 0).tolist(),
         "kept_hits": (kept == 0).tolist(),
@@ -104,6 +105,7 @@ def main() -> int:
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
     parser.add_argument("--name", default="pool")
     parser.add_argument("--smoke", action="store_true", help="one method and object, a few steps and pictures")
     args = parser.parse_args()
@@ -112,7 +114,7 @@ def main() -> int:
     if args.smoke:
         args.methods, args.objects, args.seeds, args.images = ["kpop"], OBJECTS[:1], [0], 4
         args.name, quick = "pool_smoke", common.SMOKE
-    model = open_model("pocket", steps=3 if args.smoke else None)
+    model = open_model("pocket", steps=3 if args.smoke else args.steps)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     for method in args.methods:
         for seed in args.seeds:
