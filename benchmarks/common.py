@@ -49,6 +49,12 @@ class Rows:
         self.rows.append(row)
         write_json(self.path, self.rows)
 
+    def take(self, other: Rows) -> None:
+        """Keep another run's rows beside these; of two with the same key, the one that was here first."""
+        for row in other.rows:
+            if not self.has(row):
+                self.add(row)
+
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """A Markdown table; shares with three places."""

@@ -3,6 +3,8 @@
     python benchmarks/methods.py            # all systems, five objects and two styles, two seeds, with and without a
                                             # retain set
     python benchmarks/methods.py --objects truck camera --styles ink --seeds 0    # less
+    python benchmarks/methods.py --only esd ca --name methods_b    # some systems, beside another process
+    python benchmarks/methods.py --take methods_b                  # the table of all, with that one's runs
     python benchmarks/methods.py --smoke
 
 Runs are kept one by one in out/benchmarks/methods_runs.json (an interrupted benchmark goes on); the table of means and
@@ -70,6 +72,7 @@ SYSTEMS = (
     System("uce", "current"),
     System("uce", "paper", {"preset": "paper"}),
     System("dp", "one direction"),
+    System("dp", "four directions", {"directions": 4}),
     System("kpop", "concatenative"),
     System("kpop", "additive", {"mechanism": "additive"}),
     System("kpop", "text", TEXT),
@@ -181,6 +184,7 @@ def main() -> int:
     parser.add_argument("--retain", choices=common.RETAIN, default="both")
     parser.add_argument("--only", nargs="*", help="methods, without the floor's row")
     parser.add_argument("--name", default="methods", help="name of the files, for runs side by side")
+    parser.add_argument("--take", nargs="*", default=[], help="names whose runs are taken over first")
     parser.add_argument("--smoke", action="store_true", help="three systems, one object, one style, a few steps")
     args = parser.parse_args()
     common.start_logging()
@@ -190,6 +194,8 @@ def main() -> int:
         args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
     model = open_model("pocket", steps=3 if args.smoke else None)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
+    for other in args.take:
+        runs.take(common.Rows(f"{other}_runs", KEY))
     for system in systems:
         if args.only and system.method not in args.only:
             continue

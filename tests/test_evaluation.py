@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -104,6 +105,7 @@ COLUMNS = {
     "pocket_study": SHARES,
     "pocket_styles": SHARES,
     "ablations": SHARES,
+    "rates": SHARES - {"recovery1", "forged1"},
     "pool": {"esr1", "psr1", "rows_nograd", "rows_grad", "seconds", "n"},
     "methods": SHARES,
     "cost": {"method", "seconds", "rows_nograd", "rows_grad", "peak_bytes"},
@@ -118,3 +120,16 @@ def test_a_benchmark_runs_at_its_smoke_size(name, tmp_path):
     rows = json.loads((tmp_path / "out" / "benchmarks" / f"{name}_smoke.json").read_text(encoding="utf-8"))
     assert len(rows) >= 2
     assert COLUMNS[name] <= rows[0].keys()
+
+
+def test_runs_made_side_by_side_become_one_table(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(tmp_path)
+    common = importlib.import_module("common")
+    one, two = (common.Rows(name, ("concept", "seed")) for name in ("one", "two"))
+    one.add({"concept": "dog", "seed": 0, "esr1": 1.0})
+    two.add({"concept": "dog", "seed": 0, "esr1": 0.5})
+    two.add({"concept": "dog", "seed": 1, "esr1": 0.75})
+    one.take(two)
+    assert [row["esr1"] for row in common.Rows("one", ("concept", "seed")).rows] == [1.0, 0.75]
+    assert len(two.rows) == 2
