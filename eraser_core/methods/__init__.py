@@ -49,6 +49,7 @@ class Method:
 # Adapted to the pocket model, whose weights move a hundred times more than Stable Diffusion's; see docs/methods/kpop.md.
 _POCKET = {"iterations": 200, "batch": 4, "eta": 2e-4, "retain_weight": 1.0, "sampler_steps": 16, "pool_size": 256}
 _POCKET_NAIVE = _POCKET | {"iterations": 100}
+_POCKET_CA = _POCKET | {"eta": 6e-5}  # docs/results/rates.md
 _POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
 # A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
 _REAL = {"rank": 16, "eta": 1e-4}
@@ -64,7 +65,7 @@ METHODS = {
         Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, presets=_presets(_POCKET_KPOP)),
         Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
         Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),
-        Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET)),
+        Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET_CA)),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),
         Method("dp", double_projection.DoubleProjectionSettings, "arXiv 2604.10032", solve=double_projection.edit),
