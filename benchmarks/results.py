@@ -100,6 +100,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | No
 def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     """One run of the pocket suite over all of them."""
     words = ["benchmark", "pocket", "--out", str(args.out / "pocket"), "--images", str(args.images)]
+    words += ["--force"]  # an erasure that was made again is drawn again; the others' pictures stay
     words += ["--classes", str(args.classes)] + (["--steps", str(args.steps)] if args.steps else [])
     for erasing in erasings:
         folder = erasing.folder(args.out)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from made_up_erasures import by_uce
 
 from eraser_core.__main__ import main
+from eraser_core.erasure import Dense, load_erasure
 from eraser_core.evaluation.pocket import object_task
 from eraser_core.evaluation.suites.sidecar import sidecar_of
 from eraser_core.models import open_model
@@ -199,6 +201,25 @@ def test_force_replaces_another_run(whole, erasure, tmp_path):
     assert len(pictures(out)) == PICTURES and json.loads((out / "manifest.json").read_text())["suite_seed"] == 1
     church = f"images/untouched/{first_church(whole)}"
     assert (out / church).read_bytes() != (whole / church).read_bytes()
+
+
+def test_force_draws_a_changed_erasure_again_and_keeps_the_others(whole, erasure, tmp_path):
+    out, other = tmp_path / "again", tmp_path / erasure.parent.name / erasure.name
+    shutil.copytree(whole, out)
+    before = done_files(out)
+    loaded = load_erasure(erasure)
+    scaled = {key: Dense(0.5 * entry.delta()) for key, entry in loaded.entries.items()}
+    other.parent.mkdir()
+    replace(loaded, entries=scaled).save(other)
+    changed = words(other, out)
+    assert main(changed) == 2 and done_files(out) == before
+    assert main([*changed, "--force"]) == 0
+    after = done_files(out)
+    kept = {name for name in before if "untouched/" in name and before[name] == after.get(name)}
+    assert kept == {name for name in before if "untouched/" in name} and len(kept) > 2
+    redrawn = {n for n in before if n.startswith("images/") and n not in kept}
+    assert redrawn and all(before[name] != after[name] for name in redrawn)
+    assert table(out) != table(whole)
 
 
 WRONG = {

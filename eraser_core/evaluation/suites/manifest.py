@@ -124,7 +124,8 @@ def facts(plan: Plan, model: Model) -> dict[str, Any]:
 def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
     """Make the folder this run's: write the manifest, or find the same one there and go on.
 
-    OutputError if the folder holds another run (unless `force`, which removes that run) or other people's files.
+    OutputError if the folder holds another run or other people's files. `force` replaces another run: where only some
+    models differ, their pictures and scores are removed and those of the others stay.
     """
     path, wanted = out / MANIFEST, json.loads(json.dumps(wanted))
     if out.exists() and not out.is_dir():
@@ -142,14 +143,22 @@ def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
         differs = next(name for name in {**wanted, **known} if known.get(name) != wanted.get(name))
         raise OutputError(
             f"{out} holds another run (its {differs} differs): choose another folder, give the same suite, model, "
-            "erasures and options to go on with it, or replace it with --force"
+            "erasures and options to go on with it, or replace it with --force (models that do not differ are kept)"
         )
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
-    for name in (IMAGES, SCORES):
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
+    for folder in _stale(out, known, wanted):
+        shutil.rmtree(folder, ignore_errors=True)  # a model of which nothing was drawn yet has none
     write_json(path, wanted)
+
+
+def _stale(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Path]:
+    """The folders of the old run that the new one cannot use."""
+    if any(known.get(name) != wanted.get(name) for name in {**known, **wanted} if name != "models"):
+        return [out / IMAGES, out / SCORES]
+    changed = [slug(name) for name, said in known["models"].items() if wanted["models"].get(name) != said]
+    parents = [out / IMAGES, *sorted((out / SCORES).glob("*"))]
+    return [parent / name for parent in parents for name in changed]
 
 
 def _sweep(out: Path) -> None:
