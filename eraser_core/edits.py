@@ -123,7 +123,8 @@ class TextMapEdit:
 
     def entries(self) -> dict[str, Entry]:
         a, b = self._a.detach(), self._full_b().detach()
-        return {k: LowRank(w.float() @ a.T, b.T.contiguous()) for k, w in self._weights.items()}
+        # A copy of b each: tensors that share memory are not written to files. A host may have moved its weights.
+        return {k: LowRank(w.to(a.device).float() @ a.T, b.T.clone().contiguous()) for k, w in self._weights.items()}
 
 
 def null_space(contexts: Iterable[Context], kept_energy: float) -> Tensor:
@@ -132,14 +133,16 @@ def null_space(contexts: Iterable[Context], kept_energy: float) -> Tensor:
     The tokens' principal directions are taken in order until `kept_energy` of their energy is reached; the basis spans
     the rest. RequestError if nothing is left.
     """
-    tokens = torch.cat([c.tokens.flatten(0, 1) for c in contexts]).double()
-    _, s, vh = torch.linalg.svd(tokens, full_matrices=True)
-    energy = torch.zeros(vh.shape[0], dtype=torch.float64, device=s.device)
+    tokens = torch.cat([c.tokens.flatten(0, 1) for c in contexts])
+    device, tokens = tokens.device, tokens.cpu().double()  # some accelerators have no float64
+    # All of vh is needed where tokens are few; where they are many, all of u would be their number squared.
+    _, s, vh = torch.linalg.svd(tokens, full_matrices=len(tokens) < tokens.shape[1])
+    energy = torch.zeros(vh.shape[0], dtype=torch.float64)
     energy[: len(s)] = s**2
     kept = int((energy.cumsum(0) < kept_energy * energy.sum()).sum()) + 1
     if kept >= vh.shape[0]:
         raise RequestError("the retained texts leave no null space: retain fewer concepts, or set null_space to false")
-    return vh[kept:].T.float()
+    return vh[kept:].T.float().to(device)
 
 
 def make_edit(

@@ -61,7 +61,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, on the CPU, and its metadata.
+    """All tensors of a safetensors file, on the CPU, and its metadata; copies, so that the file may be replaced.
 
     Raises FileFormatError when the file is missing, cut short or not safetensors.
     """
@@ -70,7 +70,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+            # Windows refuses to replace or remove a file of which a view into its mapped memory is alive.
+            return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise FileFormatError(
             f"{path} is not a whole safetensors file ({error}): fetch it again; pickle formats (.ckpt, .pt) are not read"

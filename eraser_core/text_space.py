@@ -32,11 +32,15 @@ class ClosedFormSettings(BaseModel):
 
 @dataclass(frozen=True)
 class TextSpace:
-    """Columns in float64: `c` [d, n] tokens to erase, `g` [d, n] what each becomes, `p` [d, m] tokens to preserve."""
+    """Columns in float64: `c` [d, n] tokens to erase, `g` [d, n] what each becomes, `p` [d, m] tokens to preserve.
+
+    `anchored` [n] bool: whether the token's concept has an anchor; without one `g` is a token of the neutral prompt.
+    """
 
     c: Tensor
     g: Tensor
     p: Tensor
+    anchored: Tensor
 
 
 def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Tokens) -> TextSpace:
@@ -51,7 +55,7 @@ def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Toke
         for template in target.templates
     ]
     starts = last_tokens(denoiser, [*heads, *(request.retain if preserved == "last" else ())])
-    before, after = [], []
+    before, after, anchored = [], [], []
     behind: Tokens = "from_last" if tokens == "aligned" else tokens
     for target in request.targets:
         for phrase in (target.concept, *target.synonyms):
@@ -62,11 +66,14 @@ def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Toke
                     ahead = _columns(denoiser, starts, template, phrase, "all")[:, : -b.shape[1]]
                     before.append(ahead)
                     after.append(ahead)
+                    anchored += [bool(target.anchor)] * ahead.shape[1]
                 before.append(b[:, :n])
                 after.append(a[:, :n])
+                anchored += [bool(target.anchor)] * n
     kept = [_columns(denoiser, starts, "{}", prompt, preserved) for prompt in request.retain]
     c = torch.cat(before, 1)
-    return TextSpace(c, torch.cat(after, 1), torch.cat(kept, 1) if kept else c[:, :0])
+    p = torch.cat(kept, 1) if kept else c[:, :0]
+    return TextSpace(c, torch.cat(after, 1), p, torch.tensor(anchored))
 
 
 def last_tokens(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -87,9 +94,14 @@ def _head(template: str, phrase: str) -> str:
 def _columns(denoiser: Denoiser, starts: Mapping[str, Tensor], template: str, phrase: str, tokens: Tokens) -> Tensor:
     head = _head(template, phrase)
     if tokens == "last":
-        return starts[head][:, None].double()
+        return _double(starts[head][:, None])
     whole = denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens[0]
-    return whole[0 if tokens == "all" else denoiser.token_count(head) - 1 :].T.double()
+    return _double(whole[0 if tokens == "all" else denoiser.token_count(head) - 1 :].T)
+
+
+def _double(states: Tensor) -> Tensor:
+    """On the CPU: some accelerators have no float64, most have little of it."""
+    return states.cpu().double()
 
 
 def compact(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,6 +119,9 @@ def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: 
     left, right = compact(left, right)
     down = right.T.float().contiguous()
     wanted = [f".to_{letter}." for letter in layers]
+    # A copy of `down` each: tensors that share memory are not written to files.
     return {
-        key: LowRank((w.double() @ left).float(), down) for key, w in weights.items() if any(x in key for x in wanted)
+        key: LowRank((_double(w) @ left).float().to(w.device), down.clone().to(w.device))
+        for key, w in weights.items()
+        if any(x in key for x in wanted)
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ D, OUT = 24, 10
 def space(n=3, m=5, d=D) -> TextSpace:
     generator = torch.Generator().manual_seed(0)
     c, g, p = (torch.randn(d, k, generator=generator, dtype=torch.float64) for k in (n, n, m))
-    return TextSpace(c, g, p)
+    return TextSpace(c, g, p, torch.ones(n, dtype=torch.bool))
 
 
 @pytest.fixture
@@ -75,14 +77,14 @@ def test_time_solves_its_normal_equations_and_is_uce_without_a_retain_set(w):
     new = edited(w, *time.solve(s, 0.1))
     m = 0.1 * torch.eye(D) + s.c @ s.c.T
     assert torch.allclose(new @ m, 0.1 * w + w @ s.g @ s.c.T, atol=1e-8)
-    alone = TextSpace(s.c, s.g, s.p[:, :0])
+    alone = TextSpace(s.c, s.g, s.p[:, :0], s.anchored)
     assert torch.allclose(new, edited(w, *uce.solve(alone, 0.1, 1.0, 1.0)), atol=1e-9)
     assert not torch.allclose(new, edited(w, *uce.solve(s, 0.1, 1.0, 1.0)), atol=1e-3)
 
 
 def test_double_projections_keeps_exactly_and_erases_exactly(w):
     s = space(1, 5)
-    new = edited(w, *double_projection.solve(s, True, 1, 1.0))
+    new = edited(w, *double_projection.solve(s, 1, 1.0))
     assert torch.allclose(new @ s.p, w @ s.p, atol=1e-9)
     assert torch.allclose(new @ s.c, w @ s.g, atol=1e-9)
     soft = edited(w, *uce.solve(s, 0.5, 1.0, 1.0))
@@ -91,10 +93,10 @@ def test_double_projections_keeps_exactly_and_erases_exactly(w):
 
 def test_double_projections_with_an_anchor_among_the_kept_is_singular():
     s = space(1, 5)
-    inside = TextSpace(s.c, s.p[:, :1], s.p)
+    inside = TextSpace(s.c, s.p[:, :1], s.p, s.anchored)
 
     def smallest(x):
-        left, right = double_projection.solve(x, True, 1, 1.0)
+        left, right = double_projection.solve(x, 1, 1.0)
         return float(torch.linalg.svdvals(torch.eye(D, dtype=torch.float64) + left @ right.T)[-1])
 
     assert smallest(inside) < 1e-12 < smallest(s)
@@ -102,14 +104,32 @@ def test_double_projections_with_an_anchor_among_the_kept_is_singular():
 
 def test_double_projections_without_an_anchor_projects_on_the_kept_span(w):
     s = space(1, 5)
-    new = edited(w, *double_projection.solve(s, False, 1, 1.0))
+    new = edited(w, *double_projection.solve(replace(s, anchored=~s.anchored), 1, 1.0))
     projected = s.p @ torch.linalg.lstsq(s.p, s.c).solution
     assert torch.allclose(new @ s.c, w @ projected, atol=1e-9)
 
 
+def test_each_concept_keeps_its_own_anchor_beside_one_that_has_none(w):
+    s = space(2, 5)
+    new = edited(w, *double_projection.solve(replace(s, anchored=torch.tensor([True, False])), 2, 1.0))
+    projected = s.p @ torch.linalg.lstsq(s.p, s.c).solution
+    assert torch.allclose(new @ s.c[:, 0], w @ s.g[:, 0], atol=1e-9)
+    assert torch.allclose(new @ s.c[:, 1], w @ projected[:, 1], atol=1e-9)
+    assert not torch.allclose(new @ s.c[:, 1], w @ s.g[:, 1], atol=1e-3)
+
+
+def test_the_null_space_of_many_tokens_is_that_of_few(w):
+    few = torch.randn(D, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    many = few @ torch.randn(5, 3 * D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for tokens in (few, many):
+        span, null = double_projection.span_and_null(tokens, 1.0)
+        assert span.shape == (D, 5) and null.shape == (D, D - 5)
+        assert (null.T @ few).abs().max() < 1e-9
+
+
 def test_too_many_kept_concepts_leave_nothing_to_erase_in():
     with pytest.raises(RequestError, match="null space"):
-        double_projection.solve(space(1, D), True, 1, 1.0)
+        double_projection.solve(space(1, D), 1, 1.0)
 
 
 def test_compacting_is_exact_and_as_short_as_the_rank():

@@ -40,6 +40,29 @@ def test_an_erasure_survives_its_file(tmp_path, erased):
     assert read.facts["erasure.method"] == "kpop"
 
 
+EVERY = {name: (name, {}) for name in METHODS} | {"a text map of one rank": ("naive", {"tune": "text", "rank": 1})}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("case", EVERY)
+def test_every_methods_erasure_can_be_saved_in_every_precision(tmp_path, tiny, request_church, case, dtype):
+    name, values = EVERY[case]
+    chosen = settings(name, **values) if METHODS[name].learner else METHODS[name].configure("sd1", {})
+    erasure = erase(tiny, request_church, METHODS[name], chosen, key_seed=0, dtype=dtype).erasure
+    erasure.save(tmp_path / "erasure.safetensors")
+    assert load_erasure(tmp_path / "erasure.safetensors").hash() == erasure.hash()
+
+
+def test_a_file_may_be_replaced_while_its_tensors_are_in_use(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"a": torch.ones(3)}, {})
+    (a,) = read_tensors(path)[0].values()
+    with path.open("r+b") as file:  # in place: a view into the mapped file would follow
+        file.seek(-12, 2)
+        file.write(bytes(12))
+    assert a.tolist() == [1, 1, 1] and read_tensors(path)[0]["a"].tolist() == [0, 0, 0]
+
+
 def test_keys_are_kohyas(tmp_path, tiny, request_church, erased):
     assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.diff" in erased.erasure.tensors()
     low_rank(tiny, request_church).erasure.save(tmp_path / "r.safetensors")

@@ -30,7 +30,8 @@ class DoubleProjectionSettings(ClosedFormSettings):
 
 def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:
     """(U1, U2): orthonormal bases of the kept tokens' span, cut to its energy, and of what is orthogonal to it."""
-    u, s, _ = torch.linalg.svd(p, full_matrices=True)
+    # All of u is needed where tokens are few; where they are many, all of v would be their number squared.
+    u, s, _ = torch.linalg.svd(p, full_matrices=p.shape[1] < p.shape[0])
     share = (s**2).cumsum(0) / (s**2).sum() if len(s) else s
     kept = int((share < kept_energy).sum()) + 1 if len(s) else 0
     kept = min(kept, int((s > 1e-10 * s[:1].sum()).sum()))
@@ -39,10 +40,10 @@ def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:
     return u[:, :kept], u[:, kept:]
 
 
-def solve(space: TextSpace, anchored: bool, directions: int, kept_energy: float) -> tuple[Tensor, Tensor]:
+def solve(space: TextSpace, directions: int, kept_energy: float) -> tuple[Tensor, Tensor]:
     """(L, R), each [d, r] float64, with E = L R^T: L = C* - C and R = U2 X (X^T X)^-1 on the principal directions."""
     u_1, u_2 = span_and_null(space.p, kept_energy)
-    c_star = space.g if anchored else u_1 @ (u_1.T @ space.c)
+    c_star = torch.where(space.anchored, space.g, u_1 @ (u_1.T @ space.c))
     x = u_2.T @ space.c
     _, s, vh = torch.linalg.svd(x, full_matrices=False)
     r = min(directions, len(s))
@@ -53,6 +54,5 @@ def solve(space: TextSpace, anchored: bool, directions: int, kept_energy: float)
 def edit(denoiser: Denoiser, request: Request, settings: DoubleProjectionSettings) -> dict[str, Entry]:
     """The entries of a Double Projections edit."""
     space = gather(denoiser, request, "from_last", "all")
-    anchored = all(target.anchor for target in request.targets)
     r = settings.directions * len(request.targets)
-    return entries(denoiser.weights("xattn-kv"), *solve(space, anchored, r, settings.kept_energy), settings.layers)
+    return entries(denoiser.weights("xattn-kv"), *solve(space, r, settings.kept_energy), settings.layers)
