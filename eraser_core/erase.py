@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from .training import Learner, OnStep, read_checkpoint, train
 class Erased:
     """What a run gives: the erasure as its file holds it, the hidden prompts (none for some methods), and its course.
 
-    `seconds` count everything from the words to the tensors, filling the pools of z_t included; of a resumed run, from
+    `rows` and `seconds` count everything from the words to the tensors, filling the pools of z_t included; of a resumed run, from
     where it went on.
     """
 
@@ -34,6 +34,23 @@ class Erased:
     losses: tuple[Mapping[str, float], ...]
     seconds: float
     rows: Rows
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """When a run began, and how many rows its model had gone through by then."""
+
+    time: float
+    rows: Rows
+
+    def spent(self, denoiser: Denoiser) -> tuple[float, Rows]:
+        now = denoiser.rows
+        rows = Rows(now.grad - self.rows.grad, now.no_grad - self.rows.no_grad)
+        return time.monotonic() - self.time, rows
+
+
+def _begin(denoiser: Denoiser) -> _Begun:
+    return _Begun(time.monotonic(), replace(denoiser.rows))
 
 
 def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> Any:
@@ -63,7 +80,7 @@ def erase(
     interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it. The
     closed forms need none of the three.
     """
-    began = time.monotonic()
+    began = _begin(denoiser)
     if method.learner is not None:
         learner = method.learner(denoiser, request, settings, key_seed)
         learner.begin()
@@ -73,14 +90,14 @@ def erase(
     entries = method.solve(denoiser, request, settings)
     facts = _facts(denoiser, request, method, settings.model_dump(by_alias=True), dtype)
     erasure = _erasure(denoiser, request, method, entries, facts).to(dtype)
-    return Erased(erasure, (), None, (), time.monotonic() - began, denoiser.rows)
+    return Erased(erasure, (), None, (), *began.spent(denoiser))
 
 
 def resume(
     denoiser: Denoiser, methods: Mapping[str, Method], checkpoint: Path, on_step: OnStep | None = None
 ) -> Erased:
     """Go on from a checkpoint to the tensors that the run would have given uninterrupted."""
-    began = time.monotonic()
+    began = _begin(denoiser)
     facts, state = read_checkpoint(checkpoint)
     if facts["base_hash"] != denoiser.base_hash:
         raise RequestError(f"{checkpoint} was begun on another model ({facts['family']}): give that one")
@@ -100,14 +117,13 @@ def _train(
     on_step: OnStep | None,
     checkpoint: Path | None,
     dtype: torch.dtype,
-    began: float,
+    began: _Begun,
 ) -> Erased:
     denoiser, request = learner.denoiser, learner.request
     facts = _facts(denoiser, request, method, learner.settings.model_dump(by_alias=True), dtype)
     losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
     erasure = _erasure(denoiser, request, method, learner.edit.entries(), facts).to(dtype)
-    prompts, seconds = tuple(learner.prompts()), time.monotonic() - began
-    return Erased(erasure, prompts, learner.key_seed, tuple(losses), seconds, denoiser.rows)
+    return Erased(erasure, tuple(learner.prompts()), learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 
 def _facts(

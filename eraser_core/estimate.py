@@ -23,6 +23,7 @@ from .backends.diffusers import Budget, DiffusersDenoiser
 from .denoiser import Context, NoiseSchedule
 from .edits import make_edit
 from .errors import RequestError
+from .request import Request
 from .training import Learner, TrainingSettings
 
 GUIDED_FILL = 32  # rows of a pool's denoisings: 16, guided
@@ -95,10 +96,10 @@ class Plan:
     kept: int = 0
 
 
-def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[Learner], concepts: int = 1) -> Plan:
+def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[Learner], request: Request) -> Plan:
     """The plan of a method's step: the student's forward with the retain set's rows, then those with a hidden prompt.
 
-    The pools hold latents for so many concepts.
+    The pools hold latents for the request's prompts.
     """
     kept = 1 + (settings.retain_weight > 0)
     prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
@@ -113,7 +114,7 @@ def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[
         settings.rank,
         2 if settings.optimizer == "adam" else 0,
         tuple(forwards),
-        settings.kept_latents(concepts),
+        settings.kept_latents(request),
     )
 
 

@@ -55,16 +55,28 @@ class TrainingSettings(BaseModel):
 
     teachers: ClassVar[int] = 1  # frozen predictions that the method stores with each z_t to erase
 
-    def pooled(self, concepts: int) -> int:
-        """How many z_t the pool of some concepts holds; that of the retain set is one of one."""
-        return self.batch if self.latents == "fresh" else concepts * self.pool_size
+    def pool_shapes(self, request: Request) -> dict[str, PoolShape]:
+        """The pools of a run, of the prompts to erase and, where a retain loss is asked for, of those to retain."""
+        shapes = {"erase": self._pool_shape(len(request.targets), sum(len(t.pairs()) for t in request.targets))}
+        if request.retain and self.retain_weight:
+            shapes["retain"] = self._pool_shape(1, len(request.retain))
+        return shapes
 
-    def kept_latents(self, concepts: int) -> int:
+    def _pool_shape(self, concepts: int, prompts: int) -> PoolShape:
+        """Every prompt is denoised at least once, if need be for fewer z_t each or a larger pool."""
+        size, take = self.batch, 1
+        if self.latents == "pool":
+            size = max(concepts * self.pool_size, prompts)
+            take = min(self.per_trajectory, self.sampler_steps, size // prompts)
+        return PoolShape(size, take, self.sampler_steps, self.guidance)
+
+    def kept_latents(self, request: Request) -> int:
         """How many latents a run holds from its first step to its last: z_t, and the targets stored with them."""
-        return (1 + self.teachers) * self.pooled(concepts) + self._retained_latents()
+        return (1 + self.teachers) * self.pool_shapes(request)["erase"].size + self._retained_latents(request)
 
-    def _retained_latents(self) -> int:
-        return 2 * self.pooled(1) if self.retain_weight else 0
+    def _retained_latents(self, request: Request) -> int:
+        shape = self.pool_shapes(request).get("retain")
+        return 2 * shape.size if shape else 0
 
 
 @dataclass(frozen=True)
@@ -115,10 +127,7 @@ class Learner:
 
     def pool(self, contexts: Context, *teachers: Context) -> LatentPool:
         """A pool of z_t for some prompts, with the frozen network's predictions at each of the teachers; see `begin`."""
-        s = self.settings
-        concepts = 1 if contexts is self.retained else len(self.request.targets)
-        each = 1 if s.latents == "fresh" else min(s.per_trajectory, s.sampler_steps)
-        shape = PoolShape(s.pooled(concepts), each, s.sampler_steps, s.guidance)
+        shape = self.settings.pool_shapes(self.request)["retain" if contexts is self.retained else "erase"]
         return LatentPool(self.denoiser, contexts, teachers, self._negative, shape, self.generator)
 
     def begin(self) -> None:

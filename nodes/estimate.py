@@ -12,6 +12,7 @@ import torch
 
 from eraser_core.edits import make_edit
 from eraser_core.errors import RequestError
+from eraser_core.request import Request
 from eraser_core.training import TrainingSettings
 
 from .host_denoiser import HostDenoiser
@@ -72,7 +73,7 @@ class Costs:
         return None
 
 
-def measure(denoiser: HostDenoiser, settings: TrainingSettings, concepts: int) -> Costs:
+def measure(denoiser: HostDenoiser, settings: TrainingSettings, request: Request) -> Costs:
     """Three small forwards with gradient: a parabola in the latent pixels, whose constant are the edited weights."""
     weights = denoiser.weights(settings.tune)
     edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
@@ -92,7 +93,7 @@ def measure(denoiser: HostDenoiser, settings: TrainingSettings, concepts: int) -
         () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
         graphs=2 + (settings.retain_weight > 0),
         moments=2 if settings.optimizer == "adam" else 0,
-        kept=settings.kept_latents(concepts) * denoiser.latent_shape[0],
+        kept=settings.kept_latents(request) * denoiser.latent_shape[0],
     )
 
 
@@ -113,7 +114,7 @@ def _saved_bytes(denoiser: HostDenoiser) -> Iterator[list[float]]:
         yield count
 
 
-def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, concepts: int) -> float:
+def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, request: Request) -> float:
     """A rough time for the whole run, from one row at full size.
 
     `forwards_a_step` is how many batches with gradient the method runs in a step, without the retain set's.
@@ -128,7 +129,7 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
             float(denoiser.predict(z, t, context).flatten()[0])  # waits for the device
         spent = min(spent, time.perf_counter() - begin)
     pools = 1 + (settings.retain_weight > 0)
-    plain = pool_rows(settings, concepts)
+    plain = pool_rows(settings, request)
     if settings.latents == "fresh":
         guided = 2 if settings.guidance > 1 else 1
         plain = settings.iterations * settings.batch * (settings.sampler_steps // 2 * guided + 2) * pools
@@ -138,13 +139,13 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
     return spent * (plain + (1 + BACKWARD) * with_gradient)
 
 
-def pool_rows(settings: TrainingSettings, concepts: int) -> int:
+def pool_rows(settings: TrainingSettings, request: Request) -> int:
     """About how many rows without gradient run before the first step: partial denoisings, and the teacher's targets."""
-    guided, pools = (2 if settings.guidance > 1 else 1), concepts + (settings.retain_weight > 0)
-    size, each = settings.pool_size, settings.per_trajectory
-    if settings.latents == "fresh":
-        size, each, pools = settings.batch, 1, 1 + (settings.retain_weight > 0)
-    return (-(-size // each) * settings.sampler_steps * guided + 2 * size) * pools
+    guided = 2 if settings.guidance > 1 else 1
+    return sum(
+        -(-shape.size // shape.per_trajectory) * shape.sampler_steps * guided + 2 * shape.size
+        for shape in settings.pool_shapes(request).values()
+    )
 
 
 def check(costs: Costs, denoiser: HostDenoiser, settings: TrainingSettings, free: float) -> float:

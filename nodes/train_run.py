@@ -49,8 +49,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     if isinstance(settings, TrainingSettings):
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        say(f"{said}: {_plan(denoiser, settings, choice.name, len(request.targets))}", node_id)
-        report = Report(settings.iterations, estimate.pool_rows(settings, len(request.targets)), preview, node_id)
+        say(f"{said}: {_plan(denoiser, settings, choice.name, request)}", node_id)
+        report = Report(settings.iterations, estimate.pool_rows(settings, request), preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
     result = erase(
@@ -82,8 +82,6 @@ def _settings(choice: MethodChoice, family: str, request: Request, values: dict[
     chosen = registered(choice.name)
     tune: Tune = values["tune"]
     given = dict(choice.settings)
-    if request.retain and family != request_words.POCKET_FAMILY:
-        given.setdefault("retain_weight", 1.0)  # whoever names concepts to retain wants them retained
     given |= {name: values[own] for name, own in (("iterations", "steps"), ("batch", "batch")) if values[own]}
     given |= {"tune": tune, "rank": values["rank"] if values["rank"] >= 0 else _rank(family, tune)}
     known = {f.alias or name for name, f in chosen.settings.model_fields.items()} | set(choice.settings)
@@ -105,16 +103,16 @@ def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
     denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
 
 
-def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, concepts: int) -> str:
+def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, request: Request) -> str:
     """What it will cost, in words; RequestError when it does not fit."""
     denoiser.load()
-    costs = estimate.measure(denoiser, settings, concepts)
+    costs = estimate.measure(denoiser, settings, request)
     denoiser.memory_needed = costs.bytes(estimate.Plan(settings.batch, settings.rank))
     denoiser.release()
     denoiser.load()  # again, now that the host knows what to keep free
     free = float(memory.get_free_memory(denoiser.device))
     need = estimate.check(costs, denoiser, settings, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), concepts)
+    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), request)
     return f"{settings.iterations} steps, {estimate.describe(need, free, duration)}"
 
 

@@ -72,16 +72,19 @@ def test_a_method_says_how_many_graphs_are_alive() -> None:
     unet = UNet2DConditionModel(**UNETS["sd1"])
     d = DiffusersDenoiser("sd1", unet, Text(), None, NoiseSchedule.scaled_linear(), base_hash="")
     kpop = METHODS["kpop"].settings(k=5, batch=2, retain_weight=1.0)
-    assert plan(d, kpop, KPOP).forwards == ((4, 77), (2, 82))
+    request = Request((Target("dog", "cat"), Target("tree", "bus")), retain=("a house",))
+    assert plan(d, kpop, KPOP, request).forwards == ((4, 77), (2, 82))
     naive = METHODS["naive"].settings()
-    assert plan(d, naive, Naive).forwards == ((1, 77),)
-    assert plan(d, naive, Naive, 2).kept == 2 * 2 * naive.pool_size
+    assert plan(d, naive, Naive, request).forwards == ((1, 77),)
+    assert plan(d, naive, Naive, request).kept == 2 * 2 * naive.pool_size
 
 
 @pytest.mark.parametrize("latents", ["pool", "fresh"])
 @pytest.mark.parametrize("method", [m for m in METHODS.values() if m.learner], ids=lambda m: m.name)
 def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, latents: str) -> None:
-    request = Request((Target("dog", "cat"), Target("tree", "bus")), retain=("a house",))
+    request = Request(
+        (Target("dog", "cat"), Target("tree", "bus")), retain=("a house", "a gear", "a bee", "a car", "a castle")
+    )
     values = {"pool_size": 3, "batch": 2, "latents": latents}
     values |= {"anchor_images": 5} if method.name == "ca" else {}
     for weight in (0.0, 1.0):
@@ -89,8 +92,9 @@ def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, lat
         learner = method.learner(tiny, request, settings)
         held = [t for pool in learner.pools.values() for t in pool.state().values() if t.dim() == 4]
         held += [learner.z_0] if method.name == "ca" else []
-        assert sum(len(t) for t in held) == settings.kept_latents(2)
-        assert settings.kept_latents(2) > settings.kept_latents(1) or latents == "fresh" or method.name == "ca"
+        assert sum(len(t) for t in held) == settings.kept_latents(request)
+        one = settings.kept_latents(replace(request, targets=request.targets[:1]))
+        assert settings.kept_latents(request) > one or latents == "fresh" or method.name == "ca"
 
 
 def test_pools_are_in_the_need() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_model import settings
@@ -108,8 +110,6 @@ def test_a_checkpoint_of_another_model_or_no_checkpoint_is_refused(tiny, request
 
 
 def test_a_retain_loss_without_a_retain_set_is_refused(tiny, request_church):
-    from dataclasses import replace
-
     with pytest.raises(RequestError, match="nothing to retain"):
         erase(tiny, replace(request_church, retain=()), METHODS["kpop"], settings())
 
@@ -166,20 +166,31 @@ THREE = Request(
 )
 
 
-def test_several_concepts_take_turns_in_the_pool(tiny):
-    """A pool with room for fewer denoisings than there are prompts has some of every concept, and grows with them."""
-    learner = METHODS["naive"].learner(
-        tiny, THREE, settings("naive", retain_weight=0.0, pool_size=1, per_trajectory=1), 0
-    )
+@pytest.mark.parametrize("size, take", [(1, 1), (4, 8), (256, 8)])
+def test_every_prompt_is_in_the_pools(tiny, size, take):
+    """Also where the pool has room for fewer denoisings than there are prompts: fewer z_t of each, or a larger pool."""
+    kept = tuple(f"a {word}" for word in ("house", "gear", "castle", "church", "guitar"))
+    request = replace(THREE, retain=kept)
+    values = settings("naive", retain_weight=1.0, pool_size=size, per_trajectory=take)
+    learner = METHODS["naive"].learner(tiny, request, values, 0)
     learner.begin()
-    pool = learner.pools["erase"]
-    assert pool.size == 3 and learner.target[pool.state()["row"]].tolist() == [0, 1, 2]
-    # In the order of the request, three denoisings would have been of two concepts.
-    as_written = [i for i, target in enumerate(THREE.targets) for _ in target.pairs()]
-    assert set(as_written[:3]) == {0, 1}
+    for name, prompts in (("erase", 6), ("retain", 5)):
+        pool = learner.pools[name]
+        assert set(pool.state()["row"].tolist()) == set(range(prompts)), name
+        assert pool.size == max(size * (3 if name == "erase" else 1), prompts)
+    assert values.pool_shapes(request)["retain"].per_trajectory == min(take, max(1, size // 5), values.sampler_steps)
 
 
 def test_one_concept_keeps_the_order_of_its_templates():
     (target,) = Request((Target("a dog", "a gear", templates=("{}", "a drawing of {}")),)).targets
     assert in_turn([target]) == [(0, *pair) for pair in target.pairs()]
     assert sorted(in_turn(THREE.targets)) == sorted((i, *p) for i, t in enumerate(THREE.targets) for p in t.pairs())
+
+
+def test_a_runs_rows_are_its_own(tiny):
+    """Whatever the model drew before and draws afterwards."""
+    first = erase(tiny, THREE, METHODS["naive"], settings("naive", retain_weight=0.0))
+    noise, context = noise_for(tiny.latent_shape, 0, [0]), tiny.encode([""])
+    sample(tiny, noise, context, context, 4, 1.0)
+    again = erase(tiny, THREE, METHODS["naive"], settings("naive", retain_weight=0.0))
+    assert first.rows == again.rows and first.rows.grad > 0 and tiny.rows.no_grad > again.rows.no_grad

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .. import erase as engine
 from .. import estimate
+from ..anchors import nearest
 from ..errors import RequestError
 from ..evaluation import grid
 from ..evaluation.knows import enough, quick_look
@@ -22,6 +23,7 @@ from ..evaluation.pocket import (
     object_task,
     settings_for,
     style_task,
+    together,
 )
 from ..evaluation.pocket_scores import score as score_task
 from ..evaluation.pocket_scores import summary, untouched
@@ -87,14 +89,15 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     wanted = [[part.strip() for part in concept.split("|")] for concept in args.concept]
     chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
-        targets = [
-            Target(name, anchor or "", tuple(synonyms), TEMPLATES)
-            for (name, *synonyms), anchor in zip(wanted, chosen, strict=True)
-        ]
-        return Request(tuple(targets), tuple(args.retain or ()), args.seed), []
+        retain = tuple(args.retain or ())
+        targets = []
+        for (name, *synonyms), anchor in zip(wanted, chosen, strict=True):
+            if anchor is None:
+                anchor = nearest(model.denoiser, name, retain) if retain else ""
+            targets.append(Target(name, anchor, tuple(synonyms), TEMPLATES))
+        return Request(tuple(targets), retain, args.seed), []
     tasks = _pocket_tasks(args, model, model.concepts, wanted, chosen)
-    retain = dict.fromkeys(prompt for task in tasks for prompt in task.request.retain)
-    return Request(tuple(task.request.targets[0] for task in tasks), tuple(retain), args.seed), tasks
+    return together(tasks, args.seed), tasks
 
 
 def _pocket_tasks(
@@ -105,26 +108,28 @@ def _pocket_tasks(
     anchors: Sequence[str | None],
 ) -> list[Task]:
     tasks, n = [], max(args.images, 1)
+    styles = objects = args.retain
+    if args.retain:  # names of either kind are for the concepts of that kind; the others keep their own choice
+        styles = [name for name in args.retain if name in concepts.styles] or None
+        objects = [name for name in args.retain if name not in concepts.styles] or None
     for (name, *synonyms), anchor in zip(wanted, anchors, strict=True):
         if name in concepts.styles:
-            tasks.append(
-                style_task(concepts, model.denoiser, name, anchor=anchor, retain=args.retain, seed=args.seed, n=n)
-            )
+            tasks.append(style_task(concepts, model.denoiser, name, anchor=anchor, retain=styles, seed=args.seed, n=n))
             continue
         category = category_of(concepts, name)
         if category is not None:
             tasks.append(
-                category_task(concepts, model.denoiser, category, anchor=anchor, retain=args.retain, seed=args.seed)
+                category_task(concepts, model.denoiser, category, anchor=anchor, retain=objects, seed=args.seed)
             )
             continue
-        others = [other for other, *_ in wanted if other != name and other not in concepts.styles]
+        others = [other for other, *_ in wanted if other != name]
         tasks.append(
             object_task(
                 concepts,
                 model.denoiser,
                 name,
                 anchor=anchor,
-                retain=args.retain,
+                retain=objects,
                 synonyms=synonyms,
                 erased_too=others,
                 seed=args.seed,
@@ -145,7 +150,7 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
     if model.concepts is None:
-        plan = estimate.plan(model.denoiser, settings, chosen.learner, len(request.targets))
+        plan = estimate.plan(model.denoiser, settings, chosen.learner, request)
         log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
     with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
 
@@ -171,11 +176,11 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
 
 def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
     result.erasure.save(out / folder.ERASURE)
+    folder.drop_replaced(out)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
         save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
         (out / folder.PROMPT).chmod(0o600)
-    (out / folder.CHECKPOINT).unlink(missing_ok=True)
     edit, prompts = result.erasure.as_edit(), result.prompts
     if n:
         write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))

@@ -52,7 +52,8 @@ _POCKET_NAIVE = _POCKET | {"iterations": 100}
 _POCKET_CA = _POCKET | {"eta": 6e-5}  # docs/results/rates.md
 _POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
 # A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
-_REAL = {"rank": 16, "eta": 1e-4}
+# Whoever names concepts to retain wants them retained.
+_REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
 
 
 def _presets(pocket: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -30,9 +30,9 @@ class CASettings(TrainingSettings):
     anchor_images: int = Field(200, ge=1, description="pictures of the anchor that are generated first")
     anchor_guidance: float = Field(6.0, ge=1, description="guidance scale of those pictures")
 
-    def kept_latents(self, concepts: int) -> int:
+    def kept_latents(self, request: Request) -> int:
         """The anchor's pictures stand where others have a pool."""
-        return self.anchor_images + self._retained_latents()
+        return self.anchor_images + self._retained_latents(request)
 
 
 class CA(Learner):

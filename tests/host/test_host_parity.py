@@ -137,12 +137,16 @@ def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(den
 
     from eraser_core.errors import RequestError
     from eraser_core.methods.kpop import KPOPSettings
+    from eraser_core.request import Request, Target
 
     settings = KPOPSettings(batch=4, rank=0, retain_weight=1.0)
+    one = Request((Target("0", "cat"),), ("a house",))
     with torch.inference_mode(False), torch.enable_grad():
-        costs = estimate.measure(denoiser, settings, 1)
-        ten = estimate.measure(denoiser, settings, 10)
-        assert estimate.seconds(denoiser, settings, 3, 1) > 0
+        costs = estimate.measure(denoiser, settings, one)
+        ten = estimate.measure(
+            denoiser, settings, Request(tuple(Target(str(i), "cat") for i in range(10)), ("a house",))
+        )
+        assert estimate.seconds(denoiser, settings, 3, one) > 0
     need = estimate.check(costs, denoiser, settings, 1e12)
     assert costs.bytes(estimate.Plan(8, 0)) > need > costs.bytes(estimate.Plan(4, 4)) > 0
     assert costs.bytes(estimate.Plan(4, 0, 0.5)) < need
