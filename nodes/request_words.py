@@ -43,11 +43,15 @@ class Words:
     def anchors(self) -> list[str | None]:
         """One a concept; None is to be chosen. RequestError when there are more anchors than concepts."""
         given, count = _lines(self.anchor), len(self.wanted())
-        if len(given) > count:
+        # Fewer anchors than concepts: an empty line stands for one that is to be chosen.
+        beside = [line.strip() or None for line in self.anchor.rstrip().splitlines()]
+        if len(given) == count:
+            return list(given)
+        if len(beside) > count:
             raise RequestError(
-                f"the box 'anchor' has {len(given)} lines for {count} concept(s): one line each at most, in their order"
+                f"the box 'anchor' has {len(beside)} lines for {count} concept(s): one line each at most, in their order"
             )
-        return [*given, *[None] * (count - len(given))]
+        return [*beside, *[None] * (count - len(beside))]
 
     def kept(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(_lines(self.retain)))
@@ -74,7 +78,7 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
 
 
 def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
-    from eraser_core.evaluation.pocket import object_task, style_task
+    from eraser_core.evaluation.pocket import object_task, style_task, together
     from eraser_core.pocket.concepts import load_concepts
 
     concepts, wanted = load_concepts(), words.wanted()
@@ -86,7 +90,7 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
         if name in concepts.styles:
             tasks.append(style_task(concepts, denoiser, name, anchor=anchor, retain=styles, seed=seed, n=1))
             continue
-        others = [other for other, _ in wanted if other != name and other not in concepts.styles]
+        others = [other for other, _ in wanted if other != name]
         tasks.append(
             object_task(
                 concepts,
@@ -100,8 +104,7 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
                 n=1,
             )
         )
-    kept = dict.fromkeys(prompt for task in tasks for prompt in task.request.retain)
-    return Request(tuple(task.request.targets[0] for task in tasks), tuple(kept), seed)
+    return together(tasks, seed)
 
 
 def _check_pocket_words(concepts: Concepts, words: Words) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,10 @@ import pytest
 from PIL import Image
 
 from eraser_core.__main__ import main
+from eraser_core.commands import folder
+from eraser_core.erasure import load_erasure
+from eraser_core.errors import OutputError
+from eraser_core.request import Request
 
 QUICK = ["--iterations", "2", "--batch", "1", "--pool-size", "4", "--per-trajectory", "2", "--sampler-steps", "3"]
 QUICK += ["--steps", "3"]
@@ -121,14 +127,47 @@ def test_force_replaces_results(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["targets"] == []
 
 
+def test_force_leaves_nothing_of_the_erasure_that_it_replaces(erased, tmp_path):
+    out = tmp_path / "church"
+    shutil.copytree(erased, out)
+    (out / "erasure.evaluation.json").write_text("{}", encoding="utf-8")
+    assert main([*ERASE, "--method", "uce", "--images", "0", "--out", str(out), "--force"]) == 0
+    assert {p.name for p in out.iterdir()} == {"erasure.safetensors", "metrics.json", "run.json"}
+
+
+def test_a_new_run_takes_no_other_runs_checkpoint_over(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"of another run")
+    folder.keep_arguments(tmp_path, argparse.Namespace(concept=["castle"]))
+    with pytest.raises(OutputError, match="no interrupted run"):
+        folder.resumed(argparse.Namespace(resume=tmp_path))
+
+
+MIXED = {
+    "a style and an object": ["ink", "castle"],
+    "a category and an object": ["animal", "church"],
+    "a category and a style": ["animal", "ink"],
+}
+
+
+@pytest.mark.parametrize("kinds", MIXED)
+def test_concepts_of_several_kinds_are_erased_in_one_run(kinds, tmp_path):
+    words = [word for concept in MIXED[kinds] for word in ("--concept", concept)]
+    assert main(["erase", *words, "--method", "uce", "--images", "2", "--steps", "3", "--out", str(tmp_path)]) == 0
+    erasure = load_erasure(tmp_path / "erasure.safetensors")
+    request = Request.from_facts(json.loads(erasure.facts["erasure.request"]))
+    assert len(request.targets) == 2
+    erased_prompts = {c_e.lower() for target in request.targets for c_e, _ in target.pairs()}
+    assert request.retain and not erased_prompts & {prompt.lower() for prompt in request.retain}
+    words = ["score", "--erasure", str(tmp_path / "erasure.safetensors"), "--images", "2", "--steps", "3"]
+    assert main([*words, "--out", str(tmp_path / "s.json")]) == (2 if "category" in kinds else 0)
+
+
 @pytest.mark.parametrize("kind", ["cut in half", "not safetensors", "of another architecture"])
 def test_a_wrong_erasure_file_is_refused(kind, erased, tmp_path, capsys):
     path, whole = tmp_path / "bad.safetensors", (erased / "erasure.safetensors").read_bytes()
     path.write_bytes({"cut in half": whole[: len(whole) // 2], "not safetensors": b"x" * 100}.get(kind, whole))
     if kind == "of another architecture":
         from dataclasses import replace
-
-        from eraser_core.erasure import load_erasure
 
         replace(load_erasure(path), family="sd1").save(path)
     assert main(["generate", "--erasure", str(path), "--prompt", "a dog", "--out", str(tmp_path / "x.png")]) == 2

@@ -16,10 +16,11 @@ from ..evaluation.suites.manifest import slug
 from ..evaluation.suites.processes import Processes, processes
 from ..evaluation.suites.run import Options, run_suite
 from ..hidden_prompt import HiddenPrompt, load_prompts
-from ..models import Model, open_model
+from ..models import Model
 from .folder import ERASURE
 from .generate import load_edit
 from .interrupt import Interrupted, stops_between_steps
+from .loading import opened
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if not others.is_main:
         logging.getLogger().setLevel(logging.WARNING)
     device = others.device(args.device)
-    model = open_model(args.model, device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args, device)
     subjects = _subjects(args.erasure, args.hidden_prompt)
     edits = {subject.name: _edit(model, subject) for subject in subjects}
     asked = Asked(

@@ -29,9 +29,21 @@ def claim(out: Path | None, force: bool) -> Path:
 
 
 def keep_arguments(out: Path, args: argparse.Namespace) -> None:
-    """Write what `--resume` needs again. The key seed is not in it: it is in the checkpoint alone."""
+    """Write what `--resume` needs again, and drop another run's checkpoint, which these arguments do not fit.
+
+    The key seed is not in it: it is in the checkpoint alone.
+    """
+    (out / CHECKPOINT).unlink(missing_ok=True)
     kept: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in _NOT_KEPT}
     write_json(out / RUN, kept)
+
+
+def drop_replaced(out: Path) -> None:
+    """Remove what an earlier run said about its own erasure, which another one has taken the place of."""
+    for name in (PROMPT, CHECKPOINT, PICTURE, METRICS):
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob(f"{Path(ERASURE).stem}.evaluation*"):
+        path.unlink()
 
 
 def resumed(args: argparse.Namespace) -> argparse.Namespace:

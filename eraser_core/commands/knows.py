@@ -9,7 +9,8 @@ from ..errors import RequestError
 from ..evaluation.classifier import Classifier
 from ..evaluation.knows import Known, known_to_classifier, known_to_clip, known_to_judge, table
 from ..evaluation.suites.metrics import CLIP_FOLDER, RESNET_FILE
-from ..models import Model, open_model
+from ..models import Model
+from .loading import opened
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("name what to ask for: --concept church, or --artist 'Kilian Eng'")
     if args.images < 1:
         raise RequestError(f"--images {args.images}: at least one picture is needed")
-    model = open_model(args.model, args.device, args.guidance_scale, args.steps, args.suite_seed)
+    model = opened(args)
     answers = _answers(model, args)
     sys.stdout.write(table(answers, args.images, args.suite_seed).markdown())
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..backends.stored_model import Loading
@@ -25,14 +26,15 @@ def loading(args: argparse.Namespace) -> Loading:
     )
 
 
-def opened(args: argparse.Namespace) -> Model:
-    """The model that the switches name."""
+def opened(args: argparse.Namespace, device: str | None = None) -> Model:
+    """The model that the switches name; `device` where it is not the one they name."""
+    wanted = device or args.device
     return open_model(
         args.model,
-        args.device,
+        wanted,
         args.guidance_scale,
         args.steps,
         args.suite_seed,
-        loading(args),
+        replace(loading(args), device=wanted),
         args.allow_download,
     )

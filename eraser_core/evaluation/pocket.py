@@ -57,10 +57,11 @@ def object_task(
 
     `retain` names what to keep; None is half of the other objects, drawn by the seed. Without an `anchor` the nearest
     kept object by text embedding is taken: of the retain set, or of all where it is empty; "" is the neutral prompt.
-    `synonyms` are further phrases to erase with it; `erased_too` names concepts erased in the same run, which count as kept nowhere. `n` questions a sheet.
+    `synonyms` are further phrases to erase with it; `erased_too` names what is erased in the same run: objects and those
+    of categories count as kept nowhere. `n` questions a sheet.
     """
     concept = _drawn(concepts, name)
-    gone = {concept, *(_drawn(concepts, other) for other in erased_too)}
+    gone = {concept, *(c for other in erased_too for c in _objects_of(concepts, other))}
     others = [c for c in concepts.drawn if c not in gone]
     retained = tuple(
         random.Random(f"retain/{seed}").sample(others, len(others) // 2)
@@ -183,7 +184,8 @@ def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], in
         kept = [s for s in concepts.styles if any(s in split_words(prompt) for prompt in request.retain)]
         return style_task(concepts, denoiser, target.concept, anchor=target.anchor, retain=kept, seed=request.seed, n=n)
     others = [t.concept for i, t in enumerate(request.targets) if i != index]
-    retained = [_drawn(concepts, prompt).name for prompt in request.retain]
+    # A style erased in the same run retains prompts of whole captions.
+    retained = [c.name for c in map(concepts.find, request.retain) if c is not None]
     return object_task(
         concepts,
         denoiser,
@@ -194,6 +196,21 @@ def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], in
         seed=request.seed,
         n=n,
     )
+
+
+def together(tasks: Sequence[Task], seed: int) -> Request:
+    """The request of one run of several tasks: what one of them erases, none of them retains."""
+    erased = {c_e.lower() for task in tasks for c_e, _ in task.request.targets[0].pairs()}
+    retain = dict.fromkeys(p for task in tasks for p in task.request.retain if p.lower() not in erased)
+    return Request(tuple(task.request.targets[0] for task in tasks), tuple(retain), seed)
+
+
+def _objects_of(concepts: Concepts, name: str) -> Sequence[Concept]:
+    """The objects that erasing something takes away: none of a style, all of a category."""
+    if name in concepts.styles:
+        return ()
+    category = category_of(concepts, name)
+    return (_drawn(concepts, name),) if category is None else concepts.members(category)
 
 
 def _drawn(concepts: Concepts, name: str) -> Concept:

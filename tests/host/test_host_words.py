@@ -99,3 +99,21 @@ def test_the_training_page_lists_everything_that_the_pocket_model_draws() -> Non
     concepts = load_concepts()
     assert {c.name for c in concepts.drawn} <= words and set(concepts.styles) <= words
     assert not {c.name for c in concepts.never_shown} & words
+
+
+def test_an_anchor_stands_in_its_concepts_line(pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes.request_words import Words
+
+    from eraser_core.errors import RequestError
+
+    def anchors(typed: str) -> list[str | None]:
+        return Words("church\n\ndog\ncar\n", typed, "").anchors()
+
+    assert anchors("castle") == ["castle", None, None]
+    assert anchors("\ncat") == [None, "cat", None]
+    assert anchors("castle\n\nbus\n\n") == ["castle", None, "bus"]
+    assert anchors("castle\n\ncat\nbus") == ["castle", "cat", "bus"]  # as many as concepts: in their order
+    assert anchors("") == [None, None, None]
+    for wrong in ("a\nb\nc\nd", "\n\n\ncat"):
+        with pytest.raises(RequestError, match="the box 'anchor' has 4 lines for 3 concept"):
+            anchors(wrong)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OutputError
-from ...files import write_json
+from ...files import tensors_hash, write_json
 from ...hidden_prompt import prompts_hash
 from ...models import Model
 from .items import UNTOUCHED, Item, Subject, Suite
@@ -116,6 +116,10 @@ def facts(plan: Plan, model: Model) -> dict[str, Any]:
         "guidance": examiner.guidance,
         "family": denoiser.family,
         "base_hash": denoiser.base_hash,
+        "prediction": denoiser.schedule.prediction,
+        "schedule_hash": tensors_hash({"alphas_cumprod": denoiser.schedule.alphas_cumprod}),
+        "latent_shape": list(denoiser.latent_shape),
+        "dtype": str(next(denoiser.network.parameters()).dtype),
         "models": models,
         "items": [item.facts() | {"seed": item.noise_seed(examiner.suite_seed)} for item in plan.items],
     }
