@@ -163,13 +163,16 @@ def paired(rows: Sequence[common.Row]) -> list[common.Row]:
 
 def tables(rows: Sequence[common.Row], differences: Sequence[common.Row]) -> str:
     """What is left of D, by condition over the objects; each object's figures; and the differences."""
-    left = common.means(rows, NAMED, LIKENESS)
-    parts = [common.table(left, (*NAMED, "runs", *LIKENESS))]
-    parts += [common.table([r for r in rows if r["drawn"]], COLUMNS)]
+    parts = [(common.means(rows, NAMED, LIKENESS), (*NAMED, "runs", *LIKENESS))]
+    parts += [([r for r in rows if r["drawn"]], COLUMNS)]
     for figure in FIGURES:
         columns = (*NAMED, figure, f"{figure}_difference", f"{figure}_low", f"{figure}_high", "n")
-        parts.append(common.table(differences, columns))
-    return "\n".join(parts)
+        parts.append(([*differences], columns))
+    shown = [
+        ([{**row, "delta": f"{row['delta']:g}" if row["delta"] else None} for row in part], columns)
+        for part, columns in parts
+    ]
+    return "\n".join(common.table(part, columns) for part, columns in shown)
 
 
 def main() -> int:
