@@ -88,7 +88,7 @@ def closed(rows: common.Rows, sizes: Sequence[tuple[int, int]]) -> None:
     for concepts, preserved in sizes:
         generator = torch.Generator().manual_seed(concepts)
         c, g, p = (torch.randn(D, n, generator=generator).double() for n in (concepts, concepts, preserved))
-        space = TextSpace(c, g, p)
+        space = TextSpace(c, g, p, torch.ones(c.shape[1], dtype=torch.bool))
 
         def ours(space: TextSpace = space) -> Any:
             return entries(w, *uce.solve(space, 0.5, 1.0, 1.0), "kv")
