@@ -6,7 +6,7 @@
     python benchmarks/memory.py --measure sdxl --only sdxl --side 32    # SDXL fits into 24 GB in fp32 with small pictures
     python benchmarks/memory.py --smoke            # narrow networks, computed and measured
 
-Rows that are there are kept.
+Rows that are there are kept. What the pools hold comes on top of a step, in rows of its own.
 
 "computed" walks through the step with tensors that have sizes only (eraser_core/estimate.py). A GPU's runtime, scratch
 space of kernels and what its allocator wastes come on top. The authors' recipe is two UNets in fp32, dense changes of
@@ -31,6 +31,8 @@ from eraser_core.backends.stored_model import BUDGETS
 from eraser_core.edits import make_edit
 from eraser_core.estimate import GB, GUIDED_FILL, Plan, need
 from eraser_core.files import peak_memory
+from eraser_core.methods import METHODS
+from eraser_core.request import Request, Target
 
 RANK, K = 16, 10
 COLUMNS = ("model", "preset", "precision", "side", "weights_gb", "trained_gb", "peak_gb", "how", "estimate_gb", "off")
@@ -61,6 +63,14 @@ def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool
         "peak_gb": (found.peak + again) / GB,
         "how": COMPUTED,
     }
+
+
+def pools(name: str, side: int, concepts: int) -> common.Row:
+    """What KPOP's pools hold throughout a run at its defaults: z_t with two targets each, in fp32."""
+    request = Request(tuple(Target(f"concept {i}", "anchor") for i in range(concepts)))
+    kept = METHODS["kpop"].configure(true_size.FAMILIES[name], {}, False).kept_latents(request)
+    named = {"model": name, "preset": f"pools, concepts: {concepts}", "precision": "float32", "side": side}
+    return {**named, "weights_gb": None, "trained_gb": None, "peak_gb": kept * 4 * side**2 * 4 / GB, "how": COMPUTED}
 
 
 def step(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool, device: str) -> None:
@@ -121,6 +131,8 @@ def wanted(args: argparse.Namespace, name: str, side: int) -> Iterator[tuple[com
         yield {**named, "how": COMPUTED}, partial(computed, name, preset, dtype, side, args.smoke)
         if torch.cuda.is_available() and preset != AUTHORS:
             yield {**named, "how": gpu()}, partial(on_gpu, name, preset, dtype, side, args.smoke)
+    for concepts in (1, 10):
+        yield pools(name, side, concepts), partial(pools, name, side, concepts)
     presets = ("normal", "low") if name in args.measure else ()
     for preset in ("low",) if args.smoke and name == "sd15" else presets:
         # Small pictures fit into what the warm-up left: nothing would be seen to grow.

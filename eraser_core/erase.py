@@ -24,8 +24,8 @@ from .training import Learner, OnStep, read_checkpoint, train
 class Erased:
     """What a run gives: the erasure as its file holds it, the hidden prompts (none for some methods), and its course.
 
-    `rows` and `seconds` count everything from the words to the tensors, filling the pools of z_t included; of a resumed run, from
-    where it went on.
+    `rows` and `seconds` count everything from the words to the tensors, filling the pools of z_t included; of a resumed
+    run, from where it went on.
     """
 
     erasure: Erasure

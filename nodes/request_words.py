@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eraser_core.anchors import nearest
+from eraser_core.anchors import anchored
 from eraser_core.denoiser import Denoiser
 from eraser_core.errors import RequestError
-from eraser_core.request import Request, Target
+from eraser_core.request import Request
 
 if TYPE_CHECKING:
     from eraser_core.pocket.concepts import Concepts
 
-TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
 POCKET_FAMILY = "pocket"
 
 
@@ -69,41 +67,18 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
     """
     if denoiser.family == POCKET_FAMILY:
         return _pocket(words, denoiser, seed)
-    targets = []
-    for (name, synonyms), anchor in zip(words.wanted(), words.anchors(), strict=True):
-        if anchor is None:
-            anchor = nearest(denoiser, name, words.kept()) if words.kept() else ""
-        targets.append(Target(name, anchor, synonyms, TEMPLATES))
-    return Request(tuple(targets), words.kept(), seed)
+    kept = words.kept()
+    return Request(anchored(denoiser, words.wanted(), words.anchors(), kept), kept, seed)
 
 
 def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
-    from eraser_core.evaluation.pocket import object_task, style_task, together
+    from eraser_core.evaluation.pocket import tasks_for, together
     from eraser_core.pocket.concepts import load_concepts
 
-    concepts, wanted = load_concepts(), words.wanted()
+    concepts = load_concepts()
     _check_pocket_words(concepts, words)
-    styles: Sequence[str] | None = [name for name in words.kept() if name in concepts.styles] or None
-    objects: Sequence[str] | None = [name for name in words.kept() if name not in concepts.styles] or None
-    tasks = []
-    for (name, synonyms), anchor in zip(wanted, words.anchors(), strict=True):
-        if name in concepts.styles:
-            tasks.append(style_task(concepts, denoiser, name, anchor=anchor, retain=styles, seed=seed, n=1))
-            continue
-        others = [other for other, _ in wanted if other != name]
-        tasks.append(
-            object_task(
-                concepts,
-                denoiser,
-                name,
-                anchor=anchor,
-                retain=objects,
-                synonyms=synonyms,
-                erased_too=others,
-                seed=seed,
-                n=1,
-            )
-        )
+    kept = words.kept() or None  # an empty box keeps what the command line keeps by itself
+    tasks = tasks_for(concepts, denoiser, words.wanted(), words.anchors(), kept, seed=seed, n=1)
     return together(tasks, seed)
 
 

@@ -12,19 +12,11 @@ from tqdm import tqdm
 
 from .. import erase as engine
 from .. import estimate
-from ..anchors import nearest
+from ..anchors import anchored
 from ..errors import RequestError
 from ..evaluation import grid
 from ..evaluation.knows import enough, quick_look
-from ..evaluation.pocket import (
-    Task,
-    category_of,
-    category_task,
-    object_task,
-    settings_for,
-    style_task,
-    together,
-)
+from ..evaluation.pocket import Task, settings_for, tasks_for, together
 from ..evaluation.pocket_scores import score as score_task
 from ..evaluation.pocket_scores import summary, untouched
 from ..evaluation.report import before_after
@@ -32,16 +24,14 @@ from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
 from ..methods import METHODS, method
 from ..models import Model
-from ..pocket import Concepts
 from ..precision import DTYPES
-from ..request import Request, Target
+from ..request import Request
 from ..training import Step
 from . import folder
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
 
 log = logging.getLogger(__name__)
-TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,57 +76,16 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
         raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
     if len(anchors) > len(args.concept):
         raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
-    wanted = [[part.strip() for part in concept.split("|")] for concept in args.concept]
+    words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
+    wanted = [(name, synonyms) for name, *synonyms in words]
     chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
         retain = tuple(args.retain or ())
-        targets = []
-        for (name, *synonyms), anchor in zip(wanted, chosen, strict=True):
-            if anchor is None:
-                anchor = nearest(model.denoiser, name, retain) if retain else ""
-            targets.append(Target(name, anchor, tuple(synonyms), TEMPLATES))
-        return Request(tuple(targets), retain, args.seed), []
-    tasks = _pocket_tasks(args, model, model.concepts, wanted, chosen)
+        return Request(anchored(model.denoiser, wanted, chosen, retain), retain, args.seed), []
+    tasks = tasks_for(
+        model.concepts, model.denoiser, wanted, chosen, args.retain, seed=args.seed, n=max(args.images, 1)
+    )
     return together(tasks, args.seed), tasks
-
-
-def _pocket_tasks(
-    args: argparse.Namespace,
-    model: Model,
-    concepts: Concepts,
-    wanted: Sequence[Sequence[str]],
-    anchors: Sequence[str | None],
-) -> list[Task]:
-    tasks, n = [], max(args.images, 1)
-    styles = objects = args.retain
-    if args.retain:  # names of either kind are for the concepts of that kind; the others keep their own choice
-        styles = [name for name in args.retain if name in concepts.styles] or None
-        objects = [name for name in args.retain if name not in concepts.styles] or None
-    for (name, *synonyms), anchor in zip(wanted, anchors, strict=True):
-        if name in concepts.styles:
-            tasks.append(style_task(concepts, model.denoiser, name, anchor=anchor, retain=styles, seed=args.seed, n=n))
-            continue
-        category = category_of(concepts, name)
-        if category is not None:
-            tasks.append(
-                category_task(concepts, model.denoiser, category, anchor=anchor, retain=objects, seed=args.seed)
-            )
-            continue
-        others = [other for other, *_ in wanted if other != name]
-        tasks.append(
-            object_task(
-                concepts,
-                model.denoiser,
-                name,
-                anchor=anchor,
-                retain=objects,
-                synonyms=synonyms,
-                erased_too=others,
-                seed=args.seed,
-                n=n,
-            )
-        )
-    return tasks
 
 
 def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, tasks: Sequence[Task]) -> engine.Erased:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from ..backends.stored_model import Loading
@@ -13,10 +12,10 @@ from ..models import Model, open_model
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
 
 
-def loading(args: argparse.Namespace) -> Loading:
+def loading(args: argparse.Namespace, device: str = "cpu") -> Loading:
     """The switches as the backend takes them."""
     return Loading(
-        device=getattr(args, "device", "cpu"),
+        device=device,
         compute=args.compute,
         memory=args.memory,
         prediction=PREDICTIONS.get(args.prediction),
@@ -35,6 +34,6 @@ def opened(args: argparse.Namespace, device: str | None = None) -> Model:
         args.guidance_scale,
         args.steps,
         args.suite_seed,
-        replace(loading(args), device=wanted),
+        loading(args, wanted),
         args.allow_download,
     )

@@ -198,6 +198,49 @@ def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], in
     )
 
 
+def tasks_for(
+    concepts: Concepts,
+    denoiser: Denoiser,
+    wanted: Sequence[tuple[str, Sequence[str]]],
+    anchors: Sequence[str | None],
+    retain: Sequence[str] | None,
+    *,
+    seed: int,
+    n: int,
+) -> list[Task]:
+    """The tasks of one run's (concept, synonyms): objects, styles and categories.
+
+    Names to `retain` are for the concepts of their kind, styles or objects; a kind of which none is named keeps what it
+    keeps by itself. An empty `retain` keeps nothing.
+    """
+    styles = objects = retain
+    if retain:
+        styles = [name for name in retain if name in concepts.styles] or None
+        objects = [name for name in retain if name not in concepts.styles] or None
+    tasks = []
+    for (name, synonyms), anchor in zip(wanted, anchors, strict=True):
+        category = category_of(concepts, name)
+        if name in concepts.styles:
+            task = style_task(concepts, denoiser, name, anchor=anchor, retain=styles, seed=seed, n=n)
+        elif category is not None:
+            task = category_task(concepts, denoiser, category, anchor=anchor, retain=objects, seed=seed)
+        else:
+            others = [other for other, _ in wanted if other != name]
+            task = object_task(
+                concepts,
+                denoiser,
+                name,
+                anchor=anchor,
+                retain=objects,
+                synonyms=synonyms,
+                erased_too=others,
+                seed=seed,
+                n=n,
+            )
+        tasks.append(task)
+    return tasks
+
+
 def together(tasks: Sequence[Task], seed: int) -> Request:
     """The request of one run of several tasks: what one of them erases, none of them retains."""
     erased = {c_e.lower() for task in tasks for c_e, _ in task.request.targets[0].pairs()}
