@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 
 from eraser_core.anchors import embed
-from eraser_core.models import open_model
 
 COLUMNS = ("embedding", "same_category", "look_alike", "n")
 
@@ -30,7 +29,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="one retain set")
     args = parser.parse_args()
     name = "anchors_smoke" if args.smoke else "anchors"
-    model = open_model("pocket")
+    model = common.pocket()
     concepts = common.concepts_of(model)
     drawn, denoiser = list(concepts.drawn), model.denoiser
     phrases = [c.phrase for c in drawn]

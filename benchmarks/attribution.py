@@ -36,7 +36,7 @@ from eraser_core.evaluation.pocket import object_task
 from eraser_core.evaluation.similarity import Cosines, cosines, figure
 from eraser_core.files import write_bytes
 from eraser_core.hidden_prompt import HiddenPrompt
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 from eraser_core.pocket.concepts import Concept, without_article
 from eraser_core.sampling import noise_for
 
@@ -265,7 +265,7 @@ def main() -> int:
     parser.add_argument("--name", default="attribution", help="name of the JSON file, for runs side by side")
     args = parser.parse_args()
     common.start_logging()
-    model = open_model("pocket")
+    model = common.pocket()
     args.steps = int(getattr(model.denoiser, "steps", 25))
     if args.smoke:
         args.images, args.objects, args.cosines, args.steps = 2, 2, 1, 3

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
-from eraser_core.models import Model
+from eraser_core.models import Model, open_model
 from eraser_core.pocket import Concepts
 
 OUT = Path("out/benchmarks")
@@ -49,11 +51,12 @@ class Rows:
         self.rows.append(row)
         write_json(self.path, self.rows)
 
-    def take(self, other: Rows) -> None:
-        """Keep another run's rows beside these; of two with the same key, the one that was here first."""
-        for row in other.rows:
-            if not self.has(row):
-                self.add(row)
+    def take(self, names: Iterable[str]) -> None:
+        """Keep other runs' rows beside these; of two with the same key, the one that was here first."""
+        for name in names:
+            for row in Rows(name, self._key).rows:
+                if not self.has(row):
+                    self.add(row)
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -90,6 +93,21 @@ def means(rows: Sequence[Row], by: Sequence[str], columns: Sequence[str]) -> lis
         dict(zip(by, key, strict=True)) | {"runs": len(group)} | {c: mean(group, c) for c in columns}
         for key, group in groups.items()
     ]
+
+
+def device() -> str:
+    """The GPU where one is at hand."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def machine() -> str:
+    """What a row says of where it was made."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+def pocket(steps: int | None = None) -> Model:
+    """The pocket model, sampled with `steps` (None: its own)."""
+    return open_model("pocket", device(), steps=steps)
 
 
 def concepts_of(model: Model) -> Concepts:

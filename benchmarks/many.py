@@ -27,7 +27,7 @@ from eraser_core.evaluation.pocket import Task, object_task
 from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.methods import METHODS
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 from eraser_core.request import Request
 from eraser_core.training import TrainingSettings
 
@@ -100,7 +100,7 @@ def run(
 
     for count in counts:
         tasks = every[:count]
-        named = {"method": method, "concepts": count, "n": n, "seed": seed}
+        named = {"method": method, "concepts": count, "n": n, "seed": seed, "machine": common.machine()}
         for way in WAYS if count > 1 else WAYS[:1]:
             if rows.has({**named, "way": way}):
                 continue
@@ -138,7 +138,7 @@ def main() -> int:
     args = parser.parse_args()
     common.start_logging()
     rows = common.Rows("many_smoke" if args.smoke else "many", KEY, fresh=args.smoke)
-    model = open_model("pocket", steps=3 if args.smoke else None)
+    model = common.pocket(3 if args.smoke else None)
     for method in args.methods:
         quick = dict(common.SMOKE) if args.smoke and METHODS[method].learner is not None else {}
         counts, n = ((2,), 2) if args.smoke else (args.counts, args.images)

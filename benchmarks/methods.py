@@ -32,7 +32,7 @@ from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_attack import learnt
 from eraser_core.evaluation.pocket_scores import score, untouched
 from eraser_core.files import write_bytes, write_json
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
 STYLES = ("ink", "pixel")
@@ -193,10 +193,9 @@ def main() -> int:
     if args.smoke:
         names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
         args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
-    model = open_model("pocket", steps=3 if args.smoke else None)
+    model = common.pocket(3 if args.smoke else None)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
-    for other in args.take:
-        runs.take(common.Rows(f"{other}_runs", KEY))
+    runs.take(f"{other}_runs" for other in args.take)
     for system in systems:
         if args.only and system.method not in args.only:
             continue
@@ -207,7 +206,8 @@ def main() -> int:
                     key = {"method": system.method, "preset": system.preset, "retain_set": retain}
                     key |= {"task": task.kind, "concept": concept, "seed": seed}
                     if not runs.has(key):
-                        runs.add({**key, "n": args.images, **one(model, system, task, seed, quick)})
+                        facts = {"n": args.images, "machine": common.machine()}
+                        runs.add({**key, **facts, **one(model, system, task, seed, quick)})
     rows = summarise(runs.rows)
     if not args.only:
         rows += floor(model, FLOOR[:1] if args.smoke else FLOOR, args.images, quick, f"{name}_floor")

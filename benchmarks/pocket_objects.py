@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from eraser_core.erase import Erased
 from eraser_core.evaluation.objects import Rate
 from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_scores import score, untouched
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
 SHEETS = ("erased", "synonym", "kept", "retained")
@@ -50,10 +51,11 @@ def row_of(task: Task, result: Erased, model: Model, other: Erased, before: dict
         "retain_set": bool(task.retained),
         "seed": task.request.seed,
     }
-    return {**named, "n": n, **kept, "seconds": round(result.seconds, 1), "weights": model.denoiser.base_hash[:16]}
+    facts = {"weights": model.denoiser.base_hash[:16], "machine": common.machine()}
+    return {**named, "n": n, **kept, "seconds": round(result.seconds, 1), **facts}
 
 
-def group(model: Model, rows: common.Rows, objects: tuple[str, ...], seed: int, retain: bool, args: Any) -> None:
+def group(model: Model, rows: common.Rows, objects: Sequence[str], seed: int, retain: bool, args: Any) -> None:
     """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
     if all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
         return
@@ -73,20 +75,22 @@ def main() -> int:
     """Run what is missing, print the table and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
+    parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--images", type=int, default=16, help="pictures a scored column")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--retain", choices=common.RETAIN, default="both")
     parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")
+    parser.add_argument("--take", nargs="*", default=[], help="names whose rows are taken over first")
     args = parser.parse_args()
     common.start_logging()
-    objects = OBJECTS
     if args.smoke:
-        args.images, args.seeds, args.name, objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
-    model = open_model("pocket", steps=3 if args.smoke else None)
+        args.images, args.seeds, args.name, args.objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
+    model = common.pocket(3 if args.smoke else None)
     rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
+    rows.take(args.take)
     for retain in common.RETAIN[args.retain]:
         for seed in args.seeds:
-            group(model, rows, objects, seed, retain, args)
+            group(model, rows, args.objects, seed, retain, args)
     each = common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS))
     means = common.means(rows.rows, ["retain_set"], COLUMNS)
     common.show(args.name, f"{each}\nmeans\n\n" + common.table(means, ("retain_set", "runs", *COLUMNS)))

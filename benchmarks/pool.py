@@ -26,7 +26,7 @@ from eraser_core.evaluation.objects import esr, psr
 from eraser_core.evaluation.paired import rate_difference
 from eraser_core.files import write_json
 from eraser_core.methods import METHODS
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 
 KEY = ("method", "concept", "seed", "latents")
 COLUMNS = ("esr1", "psr1", "rows_nograd", "rows_grad", "seconds")
@@ -60,6 +60,7 @@ def run(
         "n": images,
         "steps": model.examiner.steps,
         "weights": model.denoiser.base_hash[:16],
+        "machine": common.machine(),
         "erased_hits": (erased > 0).tolist(),
         "kept_hits": (kept == 0).tolist(),
     }
@@ -107,6 +108,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
     parser.add_argument("--name", default="pool")
+    parser.add_argument("--take", nargs="*", default=[], help="names whose rows are taken over first")
     parser.add_argument("--smoke", action="store_true", help="one method and object, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
@@ -114,8 +116,9 @@ def main() -> int:
     if args.smoke:
         args.methods, args.objects, args.seeds, args.images = ["kpop"], OBJECTS[:1], [0], 4
         args.name, quick = "pool_smoke", common.SMOKE
-    model = open_model("pocket", steps=3 if args.smoke else args.steps)
+    model = common.pocket(3 if args.smoke else args.steps)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
+    rows.take(args.take)
     for method in args.methods:
         for seed in args.seeds:
             for name in args.objects:

@@ -34,7 +34,7 @@ from eraser_core.evaluation.paired import rate_difference
 from eraser_core.evaluation.pocket import Task, object_task
 from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
 SD15_SPREAD = 0.04  # of the K and V weights of Stable Diffusion 1.5
@@ -135,7 +135,12 @@ def run(
             if rows.has(row):
                 continue
             row |= likeness(left.deltas, dense) | {"spread": spread(dense), "steps": model.examiner.steps, "seed": 0}
-            row |= {"anchor": task.anchor, "weights": model.denoiser.base_hash[:16], "drawn": left.drawn or quick}
+            row |= {
+                "anchor": task.anchor,
+                "weights": model.denoiser.base_hash[:16],
+                "machine": common.machine(),
+                "drawn": left.drawn or quick,
+            }
             if row["drawn"]:
                 row |= looked_at(model, task, FrozenEdit(left.deltas), result.prompts[0])
             rows.add(row)
@@ -194,7 +199,7 @@ def main() -> int:
         values = dict(common.SMOKE)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     if not args.tables:
-        run(open_model("pocket", steps=args.steps), rows, args.objects, args.images, values, args.smoke)
+        run(common.pocket(args.steps), rows, args.objects, args.images, values, args.smoke)
     differences = paired(rows.rows)
     write_json(common.OUT / f"{args.name}_paired.json", differences)
     common.show(args.name, tables(rows.rows, differences))

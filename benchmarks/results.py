@@ -89,8 +89,9 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | No
     if there(erasing, out):
         return 0
     if (folder / CHECKPOINT).is_file():
-        return command(["erase", "--resume", str(folder)])
+        return command(["erase", "--resume", str(folder), "--device", common.device()])
     words = ["erase", "--model", "pocket", "--method", erasing.method, "--out", str(folder), "--images", "0", "--force"]
+    words += ["--device", common.device()]
     words += [word for concept in erasing.concepts for word in ("--concept", concept)] + ["--key-seed", "0"]
     words += ["--steps", str(steps)] if steps else []
     values = {**erasing.values, **({} if erasing.method == "uce" else quick)}
@@ -100,6 +101,7 @@ def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | No
 def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     """One run of the pocket suite over all of them."""
     words = ["benchmark", "pocket", "--out", str(args.out / "pocket"), "--images", str(args.images)]
+    words += ["--device", common.device()]
     words += ["--force"]  # an erasure that was made again is drawn again; the others' pictures stay
     words += ["--classes", str(args.classes)] + (["--steps", str(args.steps)] if args.steps else [])
     for erasing in erasings:

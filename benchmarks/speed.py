@@ -37,6 +37,7 @@ COLUMNS = (
     "rows_grad",
     "rows_nograd",
 )
+KEY = ("model", "side", "device", "memory", "method", "latents")
 REQUEST = Request((Target("church", "castle"),))
 
 
@@ -82,21 +83,24 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="narrow networks, few steps")
     args = parser.parse_args()
     common.start_logging()
-    rows = common.Rows("speed_smoke" if args.smoke else "speed", ("model", "method", "latents"), fresh=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = common.Rows("speed_smoke" if args.smoke else "speed", KEY, fresh=args.smoke)
+    device = common.device()
     dtype = torch.float16 if device == "cuda" else torch.float32
-    said = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     iterations, sampler_steps = (1, 4) if args.smoke else (args.iterations, args.sampler_steps)
     for name in [args.only] if args.only else true_size.UNETS:
         side = args.side or (8 if args.smoke else true_size.SIDES[name])
         denoiser = true_size.denoiser(name, args.smoke, side, dtype, BUDGETS[args.memory], device)
-        named = {"model": name, "side": side, "device": said, "memory": args.memory}
+        named = {"model": name, "side": side, "device": common.machine(), "memory": args.memory}
         for method in METHODS.values():
             if method.learner is None:
+                if rows.has({**named, "method": method.name, "latents": "none"}):
+                    continue
                 erased = erase(denoiser, REQUEST, method, method.configure(denoiser.family, {}, False))
                 rows.add({**named, "method": method.name, "latents": "none", "seconds": erased.seconds})
                 continue
             for latents in ("pool",) if method.name == "ca" else ("pool", "fresh"):
+                if rows.has({**named, "method": method.name, "latents": latents}):
+                    continue
                 row = gradient(denoiser, method, latents, iterations, device, sampler_steps)
                 rows.add({**named, "method": method.name, "latents": latents, **row})
     sys.stdout.write(common.table(rows.rows, COLUMNS))

@@ -74,12 +74,12 @@ def denoiser(
 ) -> DiffusersDenoiser:
     """A UNet with small random weights behind the seam; it draws no pictures."""
     config = {**unet_config(name, narrow), "sample_size": side}
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     with torch.device("meta"):
         shapes = {n: p.shape for n, p in UNet2DConditionModel(**config).named_parameters()}
 
     def tensor(own: str) -> Tensor:
-        return torch.empty(shapes[own], dtype=dtype).uniform_(-0.03, 0.03, generator=generator)
+        return torch.empty(shapes[own], dtype=dtype, device=device).uniform_(-0.03, 0.03, generator=generator)
 
     unet = filled(lambda: UNet2DConditionModel(**config), tensor, device)
     pooled = config.get("projection_class_embeddings_input_dim", 0)

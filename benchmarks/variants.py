@@ -11,7 +11,7 @@ import common
 
 from eraser_core.evaluation.pocket import Task
 from eraser_core.evaluation.pocket_scores import score, untouched
-from eraser_core.models import Model, open_model
+from eraser_core.models import Model
 
 OBJECTS = ("truck", "camera", "church")
 COLUMNS = (
@@ -63,7 +63,7 @@ def run(model: Model, variant: Variant, name: str, images: int, seed: int, quick
     hidden = result.prompts[0] if result.prompts else None
     figures = score(model.examiner, task, result.erasure.as_edit(), hidden, None, untouched(model.examiner, task))
     named = {"group": variant.group, "variant": variant.name, "concept": name, "anchor": task.anchor}
-    facts = {"n": images, "seed": seed, "weights": model.denoiser.base_hash[:16]}
+    facts = {"n": images, "seed": seed, "weights": model.denoiser.base_hash[:16], "machine": common.machine()}
     return {**named, **facts, **{c: figures.get(c) for c in COLUMNS}, "seconds": round(result.seconds, 1)}
 
 
@@ -102,6 +102,7 @@ def swept(
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--name", default=name)
+    parser.add_argument("--take", nargs="*", default=[], help="names whose rows are taken over first")
     parser.add_argument("--smoke", action="store_true", help="two variants, one object, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
@@ -111,8 +112,9 @@ def swept(
     if args.smoke:
         chosen, args.objects, args.images, quick = [variants[0], variants[-1]], objects[:1], 4, common.SMOKE
         args.name = f"{name}_smoke"
-    model = open_model("pocket", steps=3 if args.smoke else None)
+    model = common.pocket(3 if args.smoke else None)
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
+    rows.take(args.take)
     sweep(rows, chosen, args.objects, args.seeds, lambda v, o, s: run(model, v, o, args.images, s, quick))
     each = common.table(rows.rows, ("group", "variant", "concept", "anchor", "seed", "n", *COLUMNS))
     common.show(args.name, f"{table(rows.rows)}\n{each}")

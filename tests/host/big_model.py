@@ -1,8 +1,9 @@
 """Two steps of training on a real SD1.5 or SDXL architecture with random weights, in a process of its own.
 
-    python tests/host/big_model.py sd1|sdxl FOLDER
+    python tests/host/big_model.py sd1|sdxl FOLDER          # fp32 on the CPU, latents 16x16
+    python tests/host/big_model.py sd1|sdxl FOLDER cuda     # fp16 on a GPU, latents of the family's own size
 
-Prints the seconds of the training and the peak memory in GB. Latents are 16x16.
+Prints the seconds of the training and the peak memory in GB: of the process, or on the GPU of what is allocated there.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(name: str) -> tuple[Any, Any]:
-    """(MODEL, CLIP) of the family, float32, random."""
+def build(name: str, on: str) -> tuple[Any, Any]:
+    """(MODEL, CLIP) of the family, random: float32 on the CPU, float16 where it is trained on a GPU."""
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
 
     kind = {"sd1": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[name]
     config = kind({**COMMON, **UNETS[name]})
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(torch.float32 if on == "cpu" else torch.float16, None)
     cpu = torch.device("cpu")
     unet = config.get_model({}, "", device=cpu)
     randomise(unet.diffusion_model)
     clip = comfy.sd.CLIP(config.clip_target({}), parameters=100)
     randomise(clip.cond_stage_model)
-    return comfy.model_patcher.ModelPatcher(unet, load_device=cpu, offload_device=cpu), clip
+    return comfy.model_patcher.ModelPatcher(unet, load_device=torch.device(on), offload_device=cpu), clip
 
 
 @torch.no_grad()
@@ -74,9 +75,9 @@ def randomise(module: torch.nn.Module) -> None:
             parameter.fill_(1.0 if key.endswith("weight") else 0.0)  # a weight of one dimension is a norm's
 
 
-def main(name: str, folder: Path) -> None:
+def main(name: str, folder: Path, on: str) -> None:
     """Train, save, apply, inject; every claim is an assertion."""
-    in_process.load_host(folder)
+    in_process.load_host(folder, ["--cpu"] if on == "cpu" else [])
     in_process.load_pack()
     from concept_eraser_pack.nodes import host_model, prompts
     from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
@@ -84,14 +85,15 @@ def main(name: str, folder: Path) -> None:
     from concept_eraser_pack.nodes.values import MethodChoice
 
     with torch.inference_mode():
-        model, clip = build(name)
+        model, clip = build(name, on)
+    size = 128 if on == "cpu" else 0
     before = host_model.base_hash(host_model.weights(model))
     values = {"concepts": "church", "anchor": "castle", "retain": "house", "steps": 2, "tune": "xattn-kv", "rank": -1}
     values |= {
         "seed": 0,
         "key_seed": 1,
-        "width": 128,
-        "height": 128,
+        "width": size,
+        "height": size,
         "batch": 1,
         "precision": "fp16",
         "compute": "auto",
@@ -101,6 +103,8 @@ def main(name: str, folder: Path) -> None:
     with torch.inference_mode():  # as the host runs its nodes
         sanitized, erasure, hidden, _, course = train(model, clip, values, "")
     seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak if on == "cpu" else torch.cuda.max_memory_allocated() / 1e9
     assert len(course["loss"]) == 2 and min(course["loss"]) > 0, "random weights that never reach the output"
     assert host_model.base_hash(host_model.weights(model)) == before, "the user's weights were written to"
     saved = load_erasure(folder / "output" / "loras" / "big_00001_.safetensors")
@@ -114,11 +118,11 @@ def main(name: str, folder: Path) -> None:
         options = {"pooled_output": context.pooled, "mask": "kept"}
         ((tokens, kept),) = prompts.inject([[context.tokens, options]], hidden.pick("church"), 1.0)
         assert tokens.shape[1] == context.tokens.shape[1] + len(hidden.pick("church").tokens) and kept == options
-        z_t, t = torch.randn(1, *denoiser.latent_shape), torch.tensor([500])
+        z_t, t = torch.randn(1, *denoiser.latent_shape).to(on), torch.tensor([500]).to(on)
         plain, extended = (denoiser.predict(z_t, t, context.with_tokens(c)) for c in (context.tokens, tokens))
         assert plain.isfinite().all() and not torch.equal(plain, extended)
-    print(f"{seconds:.0f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f}")
+    print(f"{seconds:.0f} {peak:.1f}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), (*sys.argv, "cpu")[3])

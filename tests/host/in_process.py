@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +13,14 @@ REPO = Path(__file__).resolve().parents[2]
 PACK = "concept_eraser_pack"
 
 
-def load_host(base: Path) -> ModuleType:
-    """The host's `nodes` module, on the CPU, with `base` for models, input and output."""
+def load_host(base: Path, arguments: Sequence[str] = ("--cpu",)) -> ModuleType:
+    """The host's `nodes` module, with `base` for models, input and output; `arguments` are the host's own."""
     from scripts import comfyui_host
 
     comfyui_host.write_hook()
     source = str(comfyui_host.source())
-    argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(comfyui_host.base_directory(base))]
+    argv, sys.argv = sys.argv, ["main.py", *arguments, "--base-directory"]
+    sys.argv.append(str(comfyui_host.base_directory(base)))
     sys.path.insert(0, source)
     try:
         import comfy.options
