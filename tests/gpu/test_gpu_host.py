@@ -11,9 +11,9 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "host"))
-import in_process  # noqa: E402
+import in_process
 
-from eraser_core.pocket import load_judge  # noqa: E402
+from eraser_core.pocket import load_judge
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 SAMPLES = 8
