@@ -61,8 +61,8 @@ def run(
         "steps": model.examiner.steps,
         "weights": model.denoiser.base_hash[:16],
         "machine": common.machine(),
-        "erased_hits": (erased > 0).tolist(),
-        "kept_hits": (kept == 0).tolist(),
+        "erased_hits": common.digits(erased > 0),
+        "kept_hits": common.digits(kept == 0),
     }
 
 
@@ -79,7 +79,7 @@ def paired(rows: list[common.Row], method: str) -> list[common.Row]:
     authors = {s: spent[s]["rows_nograd"] * 50 / steps + spent[s]["rows_grad"] for s in SCHEDULES}
     found = []
     for figure, hits in (("esr1", "erased_hits"), ("psr1", "kept_hits")):
-        one, two = (torch.tensor([h for k in both for h in by[(*k, s)][hits]]) for s in SCHEDULES)
+        one, two = (torch.tensor([h == "1" for k in both for h in by[(*k, s)][hits]]) for s in SCHEDULES)
         d = rate_difference(one, two)
         found.append(
             {

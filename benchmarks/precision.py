@@ -117,7 +117,7 @@ def looked_at(model: Model, task: Task, edit: FrozenEdit, hidden: HiddenPrompt) 
     found: common.Row = {}
     for figure, sheet in FIGURES.items():
         hits = ranks[sheet] >= 1 if figure == "esr1" else ranks[sheet] < 1
-        found |= {figure: float(hits.double().mean()), f"{figure}_hits": "".join(str(int(h)) for h in hits)}
+        found |= {figure: float(hits.double().mean()), f"{figure}_hits": common.digits(hits)}
     return found
 
 
