@@ -219,7 +219,7 @@ class DoubleProjectionsSettings(io.ComfyNode):
             "Erases by a closed form that holds what is retained exactly: seconds, a tiny file, no hidden prompt.",
             [
                 _layers(),
-                _count("directions", "Directions that are erased, for each concept. -1 is 1."),
+                _count("directions", "Directions that are erased, for each concept. -1 is 4."),
                 _weight("kept_energy", "Share of the retained texts that is held exactly (up to 1). -1 is 0.9999."),
             ],
             [_output(solved=True)],

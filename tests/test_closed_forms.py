@@ -155,7 +155,7 @@ def test_a_closed_form_erases_on_a_model_and_keeps_rank_within_the_tokens(tiny, 
     request = Request((Target("a church", anchor),), ("a dog",))
     result = erase(tiny, request, METHODS[name], METHODS[name].configure("pocket", {}), dtype=torch.float32)
     entry = next(iter(result.erasure.entries.values()))
-    assert entry.down.shape[0] <= (1 if name != "time" else 16)
+    assert entry.down.shape[0] <= {"uce": 1, "dp": 4, "time": 16}[name]
     edit: Edit = result.erasure.as_edit()
     z, t = torch.zeros(1, *tiny.latent_shape), torch.tensor([400])
 
