@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 
+from eraser_core.denoiser import Edit
 from eraser_core.edits import make_edit
 from eraser_core.errors import RequestError
 from eraser_core.request import Request
 from eraser_core.training import TrainingSettings
 
 from .host_denoiser import HostDenoiser
+from .host_recompute import rerouted
 
 GB = 1e9
 RANKS = (16, 4)
@@ -39,12 +42,15 @@ class Costs:
     """What memory depends on: bytes saved for the backward = edited + (linear x + quadratic x^2) a row, x latent pixels.
 
     `edited` are the edited weights W', once a forward; the quadratic part are attention maps, which some hosts'
-    attention keeps and others' does not.
+    attention keeps and others' does not. `block` is the same parabola for the largest block, where the backward
+    computes one block after the other again, and `together` the batches that go through it at once.
     """
 
     edited: float
     linear: float
     quadratic: float
+    block: tuple[float, float, float]
+    together: int
     pixels: int
     shapes: tuple[tuple[int, ...], ...]
     graphs: int  # forwards whose graphs are alive at once, in batches
@@ -61,7 +67,9 @@ class Costs:
             numbers = sum(plan.rank * (s[0] + torch.Size(s[1:]).numel()) for s in self.shapes if len(s) > 1)
         # one set more for what allocators keep of the changes on the way: SDXL grew by 4.1 GB on a CPU, two sets are 2.7
         edited = (FORWARDS + 1) * self.edited
-        return SAFETY * (rows + edited + 4 * numbers * (2 + self.moments) + 4 * self.kept * x)
+        constant, linear, quadratic = self.block
+        again = constant + (linear * x + quadratic * x * x) * plan.batch * self.together
+        return SAFETY * (rows + edited + again + 4 * numbers * (2 + self.moments) + 4 * self.kept * x)
 
     def fitting(self, plan: Plan, free: float) -> Plan | None:
         """The first plan that fits, giving up batch, then rank, then size."""
@@ -79,22 +87,52 @@ def measure(denoiser: HostDenoiser, settings: TrainingSettings, request: Request
     edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
     saved = []
     for side in SIDES:
-        z = torch.zeros((1, denoiser.latent_shape[0], side, side), device=denoiser.device)
         with _saved_bytes(denoiser) as count:
-            denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
+            _small_forward(denoiser, edit, side)
         saved.append(count[0])
-    powers = torch.tensor([[1.0, x, x * x] for x in (side**2 for side in SIDES)], dtype=torch.float64)
-    edited, linear, quadratic = torch.linalg.solve(powers, torch.tensor(saved, dtype=torch.float64)).tolist()
+    largest = [_largest_block(denoiser, edit, side) if denoiser.recompute else 0.0 for side in SIDES]
     return Costs(
-        max(edited, 0.0),
-        max(linear, 0.0),
-        max(quadratic, 0.0),
+        *_parabola(saved),
+        _parabola(largest),
+        1 + (settings.retain_weight > 0),
         denoiser.latent_shape[1] * denoiser.latent_shape[2],
         () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
         graphs=2 + (settings.retain_weight > 0),
         moments=2 if settings.optimizer == "adam" else 0,
         kept=settings.kept_latents(request) * denoiser.latent_shape[0],
     )
+
+
+def _small_forward(denoiser: HostDenoiser, edit: Edit, side: int) -> None:
+    z = torch.zeros((1, denoiser.latent_shape[0], side, side), device=denoiser.device)
+    denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
+
+
+def _largest_block(denoiser: HostDenoiser, edit: Edit, side: int) -> float:
+    """The most bytes that any one block saves for its backward."""
+    sizes = [0.0]
+
+    def counted(module: torch.nn.Module, *args: Any, **words: Any) -> Any:
+        with _saved_bytes(denoiser) as count:
+            out = module(*args, **words)
+        sizes.append(count[0])
+        return out
+
+    denoiser.recompute = False
+    try:
+        with rerouted(denoiser.network, counted):
+            _small_forward(denoiser, edit, side)
+    finally:
+        denoiser.recompute = True
+    return max(sizes)
+
+
+def _parabola(values: Sequence[float]) -> tuple[float, float, float]:
+    """Constant, linear and quadratic term in the latent pixels of SIDES; none below zero."""
+    powers = torch.tensor([[1.0, x, x * x] for x in (side**2 for side in SIDES)], dtype=torch.float64)
+    found = torch.linalg.solve(powers, torch.tensor(values, dtype=torch.float64)).clamp(min=0)
+    constant, linear, quadratic = found.tolist()
+    return constant, linear, quadratic
 
 
 @contextmanager
@@ -136,7 +174,7 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
     elif settings.refresh_every:
         plain += plain * settings.iterations // settings.refresh_every // 16
     with_gradient = settings.iterations * settings.batch * (forwards_a_step + pools - 1)
-    return spent * (plain + (1 + BACKWARD) * with_gradient)
+    return spent * (plain + (1 + BACKWARD + denoiser.recompute) * with_gradient)
 
 
 def pool_rows(settings: TrainingSettings, request: Request) -> int:
@@ -163,7 +201,7 @@ def check(costs: Costs, denoiser: HostDenoiser, settings: TrainingSettings, free
     raise RequestError(f"{said}: it fits with {rank}batch {other.batch}, width {width}, height {height}")
 
 
-def describe(need: float, free: float, duration: float) -> str:
+def describe(need: float, free: float, duration: float, memory: str) -> str:
     """One line for the node."""
     unit, value = ("min", duration / 60) if duration >= 90 else ("s", duration)
-    return f"needs about {need / GB:.2f} of {free / GB:.1f} GB and {value:.0f} {unit}"
+    return f"needs about {need / GB:.2f} of {free / GB:.1f} GB (memory {memory}) and {value:.0f} {unit}"

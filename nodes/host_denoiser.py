@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import comfy.model_management as memory
@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from eraser_core.backends.half_precision import edited, fp16_gain, scaled
+from eraser_core.backends.recompute import Recomputed
 from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
 from eraser_core.errors import ModelError, RequestError
 
-from . import host_model
+from . import host_model, host_recompute
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
@@ -51,6 +53,7 @@ class HostDenoiser:
         self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
         self.on_forward: Callable[[Rows], None] | None = None
         self.rows_at_once = 1  # without gradient; known once it is loaded
+        self.recompute = False  # activations again in the backward: slower by a third, a fraction of the memory
         self._names = host_model.file_names(model, own)
         self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
         channels = int(model.model.latent_format.latent_channels)
@@ -63,6 +66,7 @@ class HostDenoiser:
         self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
         self._parameters: dict[str, Tensor] = {}
         self._computed: dict[str, Tensor] = {}
+        self._blocks: Recomputed | None = None
 
     @cached_property
     def _patcher(self) -> Any:
@@ -160,6 +164,7 @@ class HostDenoiser:
         self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
         # one converted copy: the host would convert in every forward, and autograd would keep each of those
         self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
+        self._blocks = host_recompute.blocks(unet)
         row = self._patcher.memory_required([1, *self.latent_shape])
         self.rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
         return self._parameters
@@ -191,19 +196,32 @@ class HostDenoiser:
         self.rows.add(len(t))
         if self.on_forward is not None:
             self.on_forward(self.rows)
-        tokens, weights = context.tokens, self._computed
+        gain = fp16_gain(z_t) if torch.is_grad_enabled() and self.compute_dtype == torch.float16 else 1.0
+        tokens, changed = context.tokens, {}
         if edit is not None:
             tokens = edit.tokens(tokens)
-            weights = weights | {key: edit.weight(key, weights[key]) for key in edit.keys}
+            changed = {_own(k): partial(edited, edit, k, self._computed[k], gain) for k in edit.keys}
         options = self._patcher.model_options["transformer_options"].copy()
         options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
-        words: dict[str, Any] = {"context": tokens.to(self.compute_dtype), "transformer_options": options}
+        words: dict[str, Any] = {"context": scaled(tokens, 1 / gain).to(self.compute_dtype)}
+        words["transformer_options"] = options
         if context.pooled is not None and context.size_ids is not None:
             words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
-        own = {key.removeprefix(host_model.PREFIX): weight for key, weight in weights.items()}
-        unet = self._patcher.model.diffusion_model
-        out: Tensor = functional_call(unet, own, (z_t.to(self.compute_dtype), t.float()), words)
-        return out.float()
+        return scaled(self._forward((z_t.to(self.compute_dtype), t.float()), words, changed).float(), gain)
+
+    def _forward(
+        self, args: tuple[Tensor, Tensor], words: dict[str, Any], changed: Mapping[str, Callable[[], Tensor]]
+    ) -> Tensor:
+        unet, blocks = self._patcher.model.diffusion_model, self._blocks
+        weights = {_own(key): weight for key, weight in self._computed.items()}
+        if blocks is None or not self.recompute or not torch.is_grad_enabled():
+            out: Tensor = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
+            return out
+        inner = {name: make for name, make in changed.items() if name in blocks.inside}
+        outer = weights | {name: make() for name, make in changed.items() if name not in inner}
+        with blocks.under(inner, weights), host_recompute.rerouted(unet, blocks.run):
+            out = functional_call(unet, outer, args, words)
+        return out
 
     def _vector(self, pooled: Tensor, sizes: Tensor) -> Tensor:
         """SDXL's y [b, p + 6 * 256]: the pooled text and the size ids as the host embeds them."""
@@ -239,6 +257,10 @@ class UnloadedDenoiser(HostDenoiser):
         return host_model.patched_weights(self._model, tune)
 
 
+def _own(key: str) -> str:
+    return key.removeprefix(host_model.PREFIX)
+
+
 def _latent_size(name: str, pixels: int) -> int:
     if pixels < _SMALLEST or pixels % 8:
         raise RequestError(f"{name} is {pixels}: it must be {_SMALLEST} or more and divide by 8")
@@ -263,9 +285,12 @@ def _static_clone(model: Any) -> Any:
 
 
 def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> torch.dtype:
-    """What the forwards compute in. Not fp16 by choice: the gradient of a mean over a latent vanishes in it."""
+    """What the forwards compute in: the model's own precision, where the device is made for it."""
     if compute != "auto":
         return DTYPES[compute]
-    if own == torch.float16 or memory.is_device_cpu(device):
-        return torch.float32 if memory.is_device_cpu(device) or not memory.should_use_bf16(device) else torch.bfloat16
+    able = not memory.is_device_cpu(device)
+    if own == torch.float16 and able and memory.should_use_fp16(device):
+        return own
+    if own in (torch.float16, torch.bfloat16):
+        return torch.bfloat16 if able and memory.should_use_bf16(device) else torch.float32
     return own

@@ -102,10 +102,20 @@ def _inputs() -> list[Any]:
             "compute",
             options=["auto", "fp32", "bf16", "fp16"],
             default="auto",
-            tooltip="What the network computes in while it trains. auto is safe: fp16 can lose small changes.",
+            tooltip="What the network computes in while it trains. auto is the model's own precision where the device is made for it.",
             **advanced,
         ),
         request_inputs.filename_prefix(),
+        field(
+            io.Combo.Input,
+            "memory",
+            options=["auto", "normal", "low"],
+            default="auto",
+            optional=True,
+            tooltip="low computes activations again instead of keeping them: the same result, a third slower, a fraction "
+            "of the memory. auto is low where normal does not fit.",
+            **advanced,
+        ),
     ]
 
 

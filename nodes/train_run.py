@@ -49,7 +49,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     if isinstance(settings, TrainingSettings):
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        say(f"{said}: {_plan(denoiser, settings, choice.name, request)}", node_id)
+        plan = _plan(denoiser, settings, choice.name, request, values.get("memory", "auto"))
+        say(f"{said}: {plan}", node_id)
         report = Report(settings.iterations, estimate.pool_rows(settings, request), preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
@@ -103,17 +104,29 @@ def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
     denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
 
 
-def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, request: Request) -> str:
-    """What it will cost, in words; RequestError when it does not fit."""
+def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, request: Request, wanted: str) -> str:
+    """What it will cost, in words; RequestError when it does not fit. "auto" is "low" where "normal" does not."""
+    denoiser.recompute = wanted == "low"
+    costs = _with_room(denoiser, settings, request)
+    free = float(memory.get_free_memory(denoiser.device))
+    if wanted == "auto" and denoiser.memory_needed > free:
+        denoiser.recompute = True
+        costs = _with_room(denoiser, settings, request)
+        free = float(memory.get_free_memory(denoiser.device))
+    need = estimate.check(costs, denoiser, settings, free)
+    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), request)
+    chosen = "low" if denoiser.recompute else "normal"
+    return f"{settings.iterations} steps, {estimate.describe(need, free, duration, chosen)}"
+
+
+def _with_room(denoiser: HostDenoiser, settings: TrainingSettings, request: Request) -> estimate.Costs:
+    """What the run costs, and the UNet loaded with as much kept free beside it."""
     denoiser.load()
     costs = estimate.measure(denoiser, settings, request)
     denoiser.memory_needed = costs.bytes(estimate.Plan(settings.batch, settings.rank))
     denoiser.release()
     denoiser.load()  # again, now that the host knows what to keep free
-    free = float(memory.get_free_memory(denoiser.device))
-    need = estimate.check(costs, denoiser, settings, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), request)
-    return f"{settings.iterations} steps, {estimate.describe(need, free, duration)}"
+    return costs
 
 
 def with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:

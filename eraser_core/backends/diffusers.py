@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune, tuned
 from ..files import tensors_hash
+from .half_precision import edited, fp16_gain, scaled
 from .ldm_keys import diffusers_to_ldm
 from .recompute import Recomputed
 
@@ -79,9 +81,16 @@ class DiffusersDenoiser:
         ldm = diffusers_to_ldm(unet.config)
         self._own_name = {f"diffusion_model.{name}": own for own, name in ldm.items()}
         self._parameters = dict(unet.named_parameters())
-        self._recomputed = Recomputed(unet) if self.budget.recompute else None
+        self._recomputed = self._recompute() if self.budget.recompute else None
         kv = self.weights("xattn-kv")
         self.base_hash = tensors_hash(kv, torch.float16) if base_hash is None else base_hash
+
+    def _recompute(self) -> Recomputed:
+        """Makes diffusers recompute the UNet's transformer blocks and residual blocks in the backward."""
+        named = self._unet.named_modules()
+        recomputed = Recomputed({name: m for name, m in named if isinstance(m, BasicTransformerBlock)})
+        self._unet.enable_gradient_checkpointing(recomputed.run)
+        return recomputed
 
     @property
     def network(self) -> UNet2DConditionModel:
@@ -128,16 +137,10 @@ class DiffusersDenoiser:
         gain = fp16_gain(z_t) if with_gradient and self._unet.dtype == torch.float16 else 1.0
         if edit is not None:
             tokens = edit.tokens(tokens)
-            changed = {self._own_name[k]: partial(self._edited, edit, k, gain) for k in edit.keys}
-        out = self._forward(z_t, t, context.with_tokens(_scaled(tokens, 1 / gain)), changed)
-        return _scaled(out.float(), gain)
-
-    def _edited(self, edit: Edit, key: str, gain: float) -> Tensor:
-        """W' in the UNet's precision, with its gradient unscaled before it reaches the edit."""
-        weight = self._parameters[self._own_name[key]]
-        if gain == 1:
-            return edit.weight(key, weight)
-        return _scaled(edit.weight(key, weight.float()), 1 / gain).to(weight.dtype)
+            own = {self._own_name[key]: key for key in edit.keys}
+            changed = {name: partial(edited, edit, key, self._parameters[name], gain) for name, key in own.items()}
+        out = self._forward(z_t, t, context.with_tokens(scaled(tokens, 1 / gain)), changed)
+        return scaled(out.float(), gain)
 
     def _forward(self, z_t: Tensor, t: Tensor, context: Context, changed: Mapping[str, Callable[[], Tensor]]) -> Tensor:
         dtype, recomputed = self._unet.dtype, self._recomputed
@@ -165,29 +168,3 @@ class DiffusersDenoiser:
         scale = float(autoencoder.config.scaling_factor)
         images = [autoencoder.decode(part.to(autoencoder.dtype) / scale).sample.float().cpu() for part in parts]
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
-
-
-def fp16_gain(z_t: Tensor) -> float:
-    """How much larger gradients are made inside an fp16 network: n, the numbers of one latent.
-
-    A loss is a mean over them, so every gradient is n times smaller than one prediction's: 1e-5 and less, where fp16
-    has few digits or none.
-    """
-    return float(z_t[0].numel())
-
-
-class _Scaled(torch.autograd.Function):
-    """The identity, with its gradient times a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] * ctx.factor, None
-
-
-def _scaled(x: Tensor, factor: float) -> Tensor:
-    return x if factor == 1 else _Scaled.apply(x, factor)

@@ -1,6 +1,6 @@
 """Gradient checkpointing of a UNet under an edit: what is computed again in the backward is what was computed.
 
-An edit is put in by `functional_call` for one forward, and is gone when the backward computes a block again: diffusers'
+An edit is put in by `functional_call` for one forward, and is gone when the backward computes a block again: a library's
 own checkpointing would recompute with the frozen weights. Here the block and its edited weights are recomputed
 together, so the edited weights themselves need not be kept either.
 """
@@ -11,49 +11,52 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 
 class Recomputed:
-    """Makes diffusers recompute a UNet's transformer blocks and residual blocks in the backward.
+    """Runs modules of a UNet so that the backward computes them again.
 
-    `inside` are diffusers' names of the parameters of transformer blocks, whose edits are formed in here.
+    `blocks` are those, by name, that form their edits in here; `inside` are the whole names of their parameters. Any
+    other module is recomputed with the parameters that it had in the forward.
     """
 
-    def __init__(self, unet: UNet2DConditionModel):
-        self._blocks: dict[int, Mapping[str, str]] = {}
-        for name, module in unet.named_modules():
-            if isinstance(module, BasicTransformerBlock):
-                self._blocks[id(module)] = {f"{name}.{own}": own for own, _ in module.named_parameters()}
+    def __init__(self, blocks: Mapping[str, nn.Module]):
+        self._blocks = {
+            id(module): {f"{name}.{own}": own for own, _ in module.named_parameters()}
+            for name, module in blocks.items()
+        }
         self.inside = {whole for names in self._blocks.values() for whole in names}
         self._changed: Mapping[str, Callable[[], Tensor]] = {}
-        unet.enable_gradient_checkpointing(self._run)
+        self._weights: Mapping[str, Tensor] = {}
 
     @contextmanager
-    def under(self, changed: Mapping[str, Callable[[], Tensor]]) -> Iterator[None]:
-        """For one forward: how to form W' for parameters of transformer blocks, by diffusers' names."""
-        self._changed = changed
+    def under(
+        self, changed: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, Tensor] | None = None
+    ) -> Iterator[None]:
+        """For one forward: how to form W' for parameters inside, and what stands for the others where it is not they."""
+        self._changed, self._weights = changed, weights or {}
         try:
             yield
         finally:
-            self._changed = {}
+            self._changed, self._weights = {}, {}
 
-    def _run(self, module: nn.Module, *args: Any) -> Any:
+    def run(self, module: nn.Module, *args: Any, **words: Any) -> Any:
+        """The module's output."""
         names, changed = self._blocks.get(id(module)), self._changed
         if names is None:
             now: dict[str, Tensor] = dict(module.named_parameters())  # as edited for this forward
 
-            def again(*args: Any) -> Any:
-                return functional_call(module, now, args)
+            def again(*args: Any, **words: Any) -> Any:
+                return functional_call(module, now, args, words)
         else:
             form = {own: changed[whole] for whole, own in names.items() if whole in changed}
+            rest = {own: self._weights[whole] for whole, own in names.items() if whole in self._weights}
 
-            def again(*args: Any) -> Any:
-                return functional_call(module, {own: make() for own, make in form.items()}, args)
+            def again(*args: Any, **words: Any) -> Any:
+                return functional_call(module, rest | {own: make() for own, make in form.items()}, args, words)
 
         # nothing in a frozen UNet draws random numbers
-        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False, **words)

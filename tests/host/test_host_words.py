@@ -18,7 +18,7 @@ PREFIX = "ConceptEraser_"
 # Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
 ORDER = {
     "TrainConceptEraser": "model clip vae method concepts anchor retain steps tune rank seed key_seed width height batch "
-    "precision compute filename_prefix",
+    "precision compute filename_prefix memory",
     "KPOPSettings": "mechanism lambda_ k eta eta_p guidance retain_weight recovery_target latents latents_from optimizer "
     "null_space",
     "ApplySanitizedUNet": "model erasure_name strength erasure",
