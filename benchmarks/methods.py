@@ -51,6 +51,7 @@ FIGURES = (
     "learnt1",
     "seconds",
 )
+SPREAD = ("esr1", "esr5", "psr1", "psr5")
 KEY = ("method", "preset", "retain_set", "task", "concept", "seed")
 
 
@@ -133,13 +134,14 @@ def floor(model: Model, names: tuple[str, ...], n: int, quick: Mapping[str, Any]
 def summarise(runs: list[common.Row]) -> list[common.Row]:
     """A row a (system, retain set, task): the mean over runs and the spread of the four figures of the slides."""
     groups: dict[tuple[Any, ...], list[common.Row]] = {}
-    for run in runs:
+    place = {(system.method, system.preset): i for i, system in enumerate(SYSTEMS)}
+    for run in sorted(runs, key=lambda r: (r["task"], not r["retain_set"], place[r["method"], r["preset"]])):
         groups.setdefault(tuple(run[k] for k in ("method", "preset", "retain_set", "task")), []).append(run)
     rows = []
     for key, group in groups.items():
         row: common.Row = dict(zip(("method", "preset", "retain_set", "task"), key, strict=True))
         row |= {f: common.mean(group, f) for f in (*FIGURES, "psr1_before")}
-        for figure in ("esr1", "esr5", "psr1", "psr5"):
+        for figure in SPREAD:
             row[f"{figure}_sd"] = statistics.pstdev(run[figure] for run in group)
         row |= {"n": group[0]["n"], "runs": len(group), "seeds": sorted({run["seed"] for run in group})}
         rows.append(row)
@@ -154,9 +156,25 @@ def write(name: str, rows: list[common.Row]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(common.OUT / f"{name}.csv", text.getvalue().encode("utf-8"))
-    columns = ("method", "preset", "retain_set", "task", *FIGURES, "runs", "n")
-    write_bytes(common.OUT / f"{name}.md", common.table(rows, columns).encode("utf-8"))
-    sys.stdout.write(common.table(rows, columns))
+    common.show(name, tables(rows))
+
+
+def tables(rows: list[common.Row]) -> str:
+    """A Markdown table for each task with and without a retain set; the slides' four figures with their spread over runs."""
+    parts = []
+    for task, retain in dict.fromkeys((row["task"], row["retain_set"]) for row in rows):
+        group = [row for row in rows if (row["task"], row["retain_set"]) == (task, retain)]
+        shown = [{**row, **{f: spread(row, f) for f in SPREAD}} for row in group]
+        measured = [f for f in FIGURES if any(row.get(f) is not None for row in group)]
+        title = f"## {task.capitalize()}s, {'with' if retain else 'without'} a retain set"
+        parts.append(f"{title}\n\n{common.table(shown, ('method', 'preset', *measured, 'runs', 'n'))}")
+    return "\n".join(parts)
+
+
+def spread(row: common.Row, column: str) -> str | None:
+    """Mean and standard deviation over the runs."""
+    mean = row.get(column)
+    return None if mean is None else f"{mean:.3f} +- {row[f'{column}_sd']:.3f}"
 
 
 def figure(rows: list[common.Row], path: str) -> None:
