@@ -7,7 +7,6 @@ space inside kernels, and what an allocator wastes.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,51 +15,18 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .backends.diffusers import Budget, DiffusersDenoiser
 from .denoiser import Context, NoiseSchedule
 from .edits import make_edit
 from .errors import RequestError
+from .memory_tracker import Tracker, forwards
 from .request import Request
 from .training import Learner, TrainingSettings
 
 GUIDED_FILL = 32  # rows of a pool's denoisings: 16, guided
 CHUNK = 77
 GB = 1e9
-
-
-class Tracker(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, and the most there were. Works on real and on fake tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive = self.peak = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return found
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        at = storage._cdata
-        if at in self._seen:
-            return
-        size = storage.nbytes()
-        self._seen.add(at)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self._forget, at, size)
-
-    def _forget(self, at: int, size: int) -> None:
-        self._seen.discard(at)
-        self.alive -= size
 
 
 @dataclass(frozen=True)
@@ -101,9 +67,6 @@ def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[
 
     The pools hold latents for the request's prompts.
     """
-    kept = 1 + (settings.retain_weight > 0)
-    prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
-    forwards = [(settings.batch * kept, CHUNK)] + [(settings.batch, CHUNK + prompt)] * (learner.graphs - 1)
     return Plan(
         denoiser.family,
         denoiser.network.config,
@@ -113,7 +76,7 @@ def plan(denoiser: DiffusersDenoiser, settings: TrainingSettings, learner: type[
         settings.tune,
         settings.rank,
         2 if settings.optimizer == "adam" else 0,
-        tuple(forwards),
+        forwards(settings, learner, settings.batch, CHUNK),
         settings.kept_latents(request),
     )
 

@@ -169,6 +169,12 @@ class Learner:
         weights = {"retain": self.settings.retain_weight} | dict(weights)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum().backward()
+        sizes = [p.grad.abs().max() for p in self.edit.parameters() if p.grad is not None]
+        if not bool(torch.stack(sizes).isfinite().all()):  # Adam would keep it for the rest of the run
+            raise RequestError(
+                "a gradient left the range of the numbers that the network computes in: compute in bf16 or fp32, or "
+                "lower the learning rate eta"
+            )
         self.optimizer.step()
 
     def step(self, step: int) -> dict[str, float]:

@@ -1,30 +1,29 @@
-"""What a training will cost, before it starts: memory and time from tensor sizes, one forward and the free memory."""
+"""What a training will cost, before it starts: memory from a step with tensors that have sizes only, time from one row."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from eraser_core.denoiser import Edit
+from eraser_core.denoiser import Context
 from eraser_core.edits import make_edit
 from eraser_core.errors import RequestError
+from eraser_core.memory_tracker import Tracker, forwards
 from eraser_core.request import Request
-from eraser_core.training import TrainingSettings
+from eraser_core.training import Learner, TrainingSettings, optimizer
 
 from .host_denoiser import HostDenoiser
-from .host_recompute import rerouted
 
+log = logging.getLogger(__name__)
 GB = 1e9
 RANKS = (16, 4)
-SIDES = (8, 16, 24)  # of latents; every UNet here halves them three times at most
 SAFETY = 1.15  # allocators round up and fragment
-FORWARDS = 2  # of the student in a step: with the hidden prompt and, the retained texts in the same one, without
 BACKWARD = 2.0  # a backward costs about twice its forward
 
 
@@ -37,119 +36,89 @@ class Plan:
     scale: float = 1.0
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What memory depends on: bytes saved for the backward = edited + (linear x + quadratic x^2) a row, x latent pixels.
+def sides(denoiser: HostDenoiser, plan: Plan) -> tuple[int, int]:
+    """Height and width of the latents; the UNets here halve them three times at most."""
+    height, width = denoiser.latent_shape[1:]
+    if plan.scale == 1:
+        return height, width
+    return max(8, round(height * plan.scale / 8) * 8), max(8, round(width * plan.scale / 8) * 8)
 
-    `edited` are the edited weights W', once a forward; the quadratic part are attention maps, which some hosts'
-    attention keeps and others' does not. `block` is the same parabola for the largest block, where the backward
-    computes one block after the other again, and `together` the batches that go through it at once.
+
+def need(
+    denoiser: HostDenoiser, settings: TrainingSettings, learner: type[Learner], request: Request, plan: Plan
+) -> float | None:
+    """Bytes that a run needs beside the model, which is loaded; None where this host's kernels cannot be walked through.
+
+    One step (edit, optimiser, forwards, backward) on PyTorch's fake tensors: its peak in seconds, without the memory.
     """
-
-    edited: float
-    linear: float
-    quadratic: float
-    block: tuple[float, float, float]
-    together: int
-    pixels: int
-    shapes: tuple[tuple[int, ...], ...]
-    graphs: int  # forwards whose graphs are alive at once, in batches
-    moments: int  # of the optimiser
-    kept: int  # numbers a latent pixel, of all latents in the pools
-
-    def bytes(self, plan: Plan) -> float:
-        """Beside the model itself."""
-        x = self.pixels * plan.scale**2
-        rows = (self.linear * x + self.quadratic * x * x) * plan.batch * self.graphs
-        tuned = sum(torch.Size(s).numel() for s in self.shapes)
-        numbers = tuned
-        if plan.rank:
-            numbers = sum(plan.rank * (s[0] + torch.Size(s[1:]).numel()) for s in self.shapes if len(s) > 1)
-        # one set more for what allocators keep of the changes on the way: SDXL grew by 4.1 GB on a CPU, two sets are 2.7
-        edited = (FORWARDS + 1) * self.edited
-        constant, linear, quadratic = self.block
-        again = constant + (linear * x + quadratic * x * x) * plan.batch * self.together
-        return SAFETY * (rows + edited + again + 4 * numbers * (2 + self.moments) + 4 * self.kept * x)
-
-    def fitting(self, plan: Plan, free: float) -> Plan | None:
-        """The first plan that fits, giving up batch, then rank, then size."""
-        ranks = [plan.rank, *(r for r in RANKS if not plan.rank or r < plan.rank)]
-        for scale, rank, batch in product((1.0, 0.75, 0.5), ranks, dict.fromkeys((plan.batch, 1))):
-            other = Plan(batch, rank, scale)
-            if self.bytes(other) <= free:
-                return other
+    context = denoiser.encode([""])
+    denoiser.load()  # both before the fake tensors: they are kept
+    latents = (denoiser.latent_shape[0], *sides(denoiser, plan))
+    pools = 4 * settings.kept_latents(request) * torch.Size(latents).numel()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            frozen = [mode.from_tensor(weight) for weight in denoiser.frozen()]
+            tracker = Tracker()
+            for weight in frozen:
+                tracker.leave_out(weight)
+            with tracker:
+                sizes = forwards(settings, learner, plan.batch, context.tokens.shape[1])
+                _step(denoiser, settings, sizes, context, latents, plan.rank)
+            return SAFETY * (tracker.peak + pools)
+    except RuntimeError as error:  # a kernel without a rule for sizes (xformers, a custom node's)
+        log.info("how much memory this training needs cannot be said beforehand: %s", error)
         return None
 
 
-def measure(denoiser: HostDenoiser, settings: TrainingSettings, request: Request) -> Costs:
-    """Three small forwards with gradient: a parabola in the latent pixels, whose constant are the edited weights."""
-    weights = denoiser.weights(settings.tune)
-    edit = make_edit(denoiser, settings.tune, 1, torch.Generator().manual_seed(0))
-    saved = []
-    for side in SIDES:
-        with _saved_bytes(denoiser) as count:
-            _small_forward(denoiser, edit, side)
-        saved.append(count[0])
-    largest = [_largest_block(denoiser, edit, side) if denoiser.recompute else 0.0 for side in SIDES]
-    return Costs(
-        *_parabola(saved),
-        _parabola(largest),
-        1 + (settings.retain_weight > 0),
-        denoiser.latent_shape[1] * denoiser.latent_shape[2],
-        () if settings.tune == "text" else tuple(tuple(w.shape) for w in weights.values()),
-        graphs=2 + (settings.retain_weight > 0),
-        moments=2 if settings.optimizer == "adam" else 0,
-        kept=settings.kept_latents(request) * denoiser.latent_shape[0],
+def _step(
+    denoiser: HostDenoiser,
+    settings: TrainingSettings,
+    sizes: Sequence[tuple[int, int]],
+    context: Context,
+    latents: tuple[int, int, int],
+    rank: int,
+) -> None:
+    """All tensors of a step, whose forwards have `sizes` (rows, tokens)."""
+    edit = make_edit(denoiser, settings.tune, rank, torch.Generator().manual_seed(0))
+    descent = optimizer(settings.optimizer, edit.parameters(), settings.eta)
+    moments = 2 if settings.optimizer == "adam" else 0
+    state = [torch.zeros_like(p) for p in edit.parameters() for _ in range(moments)]
+    losses = []
+    for rows, tokens in sizes:
+        z_t = torch.zeros((rows, *latents), device=denoiser.device)
+        t = torch.zeros(rows, dtype=torch.long, device=denoiser.device)
+        c = context.with_tokens(context.tokens[:, :1].expand(-1, tokens, -1)).expand(rows)
+        losses.append(denoiser.predict(z_t, t, c, edit).square().mean())
+    torch.stack(losses).sum().backward()
+    del state  # a first step makes it
+    descent.step()
+
+
+def check(
+    denoiser: HostDenoiser,
+    settings: TrainingSettings,
+    learner: type[Learner],
+    request: Request,
+    needed: float,
+    free: float,
+) -> None:
+    """RequestError, with settings that fit, when a run needs more bytes beside the model than are free."""
+    if needed <= free:
+        return
+    preset = "low" if denoiser.recompute else "normal"
+    said = f"with memory {preset} this training needs about {needed / GB:.1f} GB beside the model, {free / GB:.1f} GB are free"
+    rank = settings.rank
+    ranks = [rank, *(r for r in RANKS if not rank or r < rank)]
+    # giving up batch, then rank, then size
+    for scale, r, batch in product((1.0, 0.75, 0.5), ranks, dict.fromkeys((settings.batch, 1))):
+        plan = Plan(batch, r, scale)
+        if (need(denoiser, settings, learner, request, plan) or 0.0) <= free:
+            height, width = (8 * side for side in sides(denoiser, plan))
+            smaller = f"rank {r}, " if r != rank else ""
+            raise RequestError(f"{said}: it fits with {smaller}batch {batch}, width {width}, height {height}")
+    raise RequestError(
+        f"{said}: even small settings do not fit; close other programs, or choose memory = low or tune = text"
     )
-
-
-def _small_forward(denoiser: HostDenoiser, edit: Edit, side: int) -> None:
-    z = torch.zeros((1, denoiser.latent_shape[0], side, side), device=denoiser.device)
-    denoiser.predict(z, torch.zeros(1, dtype=torch.long, device=denoiser.device), denoiser.encode([""]), edit)
-
-
-def _largest_block(denoiser: HostDenoiser, edit: Edit, side: int) -> float:
-    """The most bytes that any one block saves for its backward."""
-    sizes = [0.0]
-
-    def counted(module: torch.nn.Module, *args: Any, **words: Any) -> Any:
-        with _saved_bytes(denoiser) as count:
-            out = module(*args, **words)
-        sizes.append(count[0])
-        return out
-
-    denoiser.recompute = False
-    try:
-        with rerouted(denoiser.network, counted):
-            _small_forward(denoiser, edit, side)
-    finally:
-        denoiser.recompute = True
-    return max(sizes)
-
-
-def _parabola(values: Sequence[float]) -> tuple[float, float, float]:
-    """Constant, linear and quadratic term in the latent pixels of SIDES; none below zero."""
-    powers = torch.tensor([[1.0, x, x * x] for x in (side**2 for side in SIDES)], dtype=torch.float64)
-    found = torch.linalg.solve(powers, torch.tensor(values, dtype=torch.float64)).clamp(min=0)
-    constant, linear, quadratic = found.tolist()
-    return constant, linear, quadratic
-
-
-@contextmanager
-def _saved_bytes(denoiser: HostDenoiser) -> Iterator[list[float]]:
-    """Counts what autograd keeps for the backward, without the model's own parameters."""
-    seen = {p.untyped_storage().data_ptr() for p in denoiser.frozen()}
-    count = [0.0]
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            count[0] += storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield count
 
 
 def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, request: Request) -> float:
@@ -186,22 +155,8 @@ def pool_rows(settings: TrainingSettings, request: Request) -> int:
     )
 
 
-def check(costs: Costs, denoiser: HostDenoiser, settings: TrainingSettings, free: float) -> float:
-    """Bytes that the run needs beside the model; RequestError with settings that fit when there are not as many."""
-    plan = Plan(settings.batch, settings.rank)
-    need = costs.bytes(plan)
-    if need <= free:
-        return need
-    other = costs.fitting(plan, free)
-    said = f"this training needs about {need / GB:.1f} GB beside the model, {free / GB:.1f} GB are free"
-    if other is None:
-        raise RequestError(f"{said}: even small settings do not fit; close other programs, or choose tune = text")
-    height, width = (8 * max(8, round(side * other.scale / 8) * 8) for side in denoiser.latent_shape[1:])
-    rank = f"rank {other.rank}, " if other.rank != plan.rank else ""
-    raise RequestError(f"{said}: it fits with {rank}batch {other.batch}, width {width}, height {height}")
-
-
-def describe(need: float, free: float, duration: float, memory: str) -> str:
+def describe(needed: float | None, free: float, duration: float, memory: str) -> str:
     """One line for the node."""
     unit, value = ("min", duration / 60) if duration >= 90 else ("s", duration)
-    return f"needs about {need / GB:.2f} of {free / GB:.1f} GB (memory {memory}) and {value:.0f} {unit}"
+    size = "an unknown part" if needed is None else f"about {needed / GB:.2f}"
+    return f"needs {size} of {free / GB:.1f} GB (memory {memory}) and {value:.0f} {unit}"

@@ -53,17 +53,18 @@ class HostDenoiser:
         self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
         self.on_forward: Callable[[Rows], None] | None = None
         self.rows_at_once = 1  # without gradient; known once it is loaded
-        self.recompute = False  # activations again in the backward: slower by a third, a fraction of the memory
+        self.recompute = False
         self._names = host_model.file_names(model, own)
         self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
         channels = int(model.model.latent_format.latent_channels)
         self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
         self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
+        self._compute = compute
         self._clip = clip
         self.tokens_per_chunk = len(self._sections("")[0])
         self._texts: dict[str, Context] = {}
         self._model = model
-        self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device)
+        self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device, False)
         self._parameters: dict[str, Tensor] = {}
         self._computed: dict[str, Tensor] = {}
         self._blocks: Recomputed | None = None
@@ -141,6 +142,16 @@ class HostDenoiser:
         names = [name for name in vars(self._clip.tokenizer) if name.startswith("clip_") and name != "clip_name"]
         return getattr(self._clip.tokenizer, names[0]) if names else None
 
+    def use(self, memory_preset: Literal["normal", "low"]) -> None:
+        """How memory is traded for time from the next forward on.
+
+        With "low" the backward computes activations again, and an fp16 UNet computes in fp16 without a converted copy.
+        """
+        self.recompute = memory_preset == "low"
+        own = next(iter(host_model.weights(self._model).values())).dtype
+        self.compute_dtype = _compute_dtype(self._compute, own, self.device, self.recompute)
+        self.release()
+
     def load(self) -> dict[str, Tensor]:
         """The UNet's parameters, patched and on the device, as ordinary tensors that autograd accepts.
 
@@ -203,6 +214,8 @@ class HostDenoiser:
             changed = {_own(k): partial(edited, edit, k, self._computed[k], gain) for k in edit.keys}
         options = self._patcher.model_options["transformer_options"].copy()
         options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
+        if torch.is_grad_enabled():
+            options.setdefault("optimized_attention_override", host_recompute.differentiable_attention)
         words: dict[str, Any] = {"context": scaled(tokens, 1 / gain).to(self.compute_dtype)}
         words["transformer_options"] = options
         if context.pooled is not None and context.size_ids is not None:
@@ -284,12 +297,12 @@ def _static_clone(model: Any) -> Any:
         ) from error
 
 
-def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device) -> torch.dtype:
-    """What the forwards compute in: the model's own precision, where the device is made for it."""
+def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device, low: bool) -> torch.dtype:
+    """What the forwards compute in. fp16 only where memory is short: the others have its range and more."""
     if compute != "auto":
         return DTYPES[compute]
     able = not memory.is_device_cpu(device)
-    if own == torch.float16 and able and memory.should_use_fp16(device):
+    if own == torch.float16 and low and able and memory.should_use_fp16(device):
         return own
     if own in (torch.float16, torch.bfloat16):
         return torch.bfloat16 if able and memory.should_use_bf16(device) else torch.float32

@@ -1,6 +1,6 @@
 """What the nodes know of a MODEL: its family, its weights, its schedule, and how an erasure is put on it and read off.
 
-Together with host_denoiser.py the only place that touches ComfyUI's model internals.
+Together with host_denoiser.py and host_recompute.py the only place that touches ComfyUI's model internals.
 """
 
 from __future__ import annotations

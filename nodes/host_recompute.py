@@ -7,24 +7,31 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import nn
 
 from eraser_core.backends.recompute import Recomputed
 
 Run = Callable[..., Any]
+BLOCKS = (BasicTransformerBlock, ResBlock)
 
 
 def blocks(unet: nn.Module) -> Recomputed:
-    """Edits are formed inside transformer blocks, where the edited weights of a step need not be kept."""
-    return Recomputed({name: m for name, m in unet.named_modules() if isinstance(m, BasicTransformerBlock)})
+    """Edits are formed inside the blocks, where the edited weights of a step need not be kept."""
+    return Recomputed({name: m for name, m in unet.named_modules() if isinstance(m, BLOCKS)}, draws=True)
+
+
+def differentiable_attention(_: Any, *args: Any, **words: Any) -> Any:
+    """An override of the host's attention: some of its own have no backward, and some choose their pieces by the memory
+    that is free at the moment, which is another in the backward."""
+    return attention_pytorch(*args, **words)
 
 
 @contextmanager
 def rerouted(unet: nn.Module, run: Run) -> Iterator[None]:
     """For one forward, every such block goes through `run(block, ...)`. The user's model is left as it was."""
-    found = [m for m in unet.modules() if isinstance(m, (BasicTransformerBlock, ResBlock))]
+    found = [m for m in unet.modules() if isinstance(m, BLOCKS)]
     before = [vars(module).get("forward") for module in found]  # of a custom node that put its own in
     for module, own in zip(found, before, strict=True):
         vars(module)["forward"] = partial(_call, module, own, run)

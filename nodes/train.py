@@ -102,7 +102,7 @@ def _inputs() -> list[Any]:
             "compute",
             options=["auto", "fp32", "bf16", "fp16"],
             default="auto",
-            tooltip="What the network computes in while it trains. auto is the model's own precision where the device is made for it.",
+            tooltip="What the network computes in while it trains. auto is safe: fp16 only with memory low.",
             **advanced,
         ),
         request_inputs.filename_prefix(),
@@ -112,8 +112,8 @@ def _inputs() -> list[Any]:
             options=["auto", "normal", "low"],
             default="auto",
             optional=True,
-            tooltip="low computes activations again instead of keeping them: the same result, a third slower, a fraction "
-            "of the memory. auto is low where normal does not fit.",
+            tooltip="low computes activations again instead of keeping them, and an fp16 model in fp16: slower, a fraction of "
+            "the memory. auto is low where normal does not fit.",
             **advanced,
         ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import comfy.model_management as memory
 import folder_paths
@@ -15,9 +15,10 @@ from eraser_core.denoiser import Tune
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.erasure import Erasure
 from eraser_core.methods import method as registered
+from eraser_core.methods.kpop import KPOP
 from eraser_core.precision import DTYPES
 from eraser_core.request import Request
-from eraser_core.training import TrainingSettings
+from eraser_core.training import Learner, TrainingSettings
 
 from . import estimate, folders, host_model, request_words
 from .host_denoiser import Compute, HostDenoiser
@@ -25,7 +26,7 @@ from .preview import Preview, Report, say
 from .values import MethodChoice, Prompts
 
 LOW_RANK, TEXT_RANK = 16, 8
-GRADIENT_FORWARDS = {"kpop": 3, "naive": 1}
+GRADIENT_FORWARDS: dict[type[Learner], int] = {KPOP: 3}
 
 
 def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
@@ -46,10 +47,11 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     _encode_all(denoiser, request)
     said = in_words(request)
     report = None
-    if isinstance(settings, TrainingSettings):
+    learner = registered(choice.name).learner
+    if isinstance(settings, TrainingSettings) and learner is not None:
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
-        plan = _plan(denoiser, settings, choice.name, request, values.get("memory", "auto"))
+        plan = _plan(denoiser, settings, learner, request, values.get("memory", "auto"))
         say(f"{said}: {plan}", node_id)
         report = Report(settings.iterations, estimate.pool_rows(settings, request), preview, node_id)
         denoiser.on_forward = report.preparing
@@ -104,29 +106,25 @@ def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
     denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
 
 
-def _plan(denoiser: HostDenoiser, settings: TrainingSettings, name: str, request: Request, wanted: str) -> str:
+def _plan(
+    denoiser: HostDenoiser, settings: TrainingSettings, learner: type[Learner], request: Request, wanted: str
+) -> str:
     """What it will cost, in words; RequestError when it does not fit. "auto" is "low" where "normal" does not."""
-    denoiser.recompute = wanted == "low"
-    costs = _with_room(denoiser, settings, request)
-    free = float(memory.get_free_memory(denoiser.device))
-    if wanted == "auto" and denoiser.memory_needed > free:
-        denoiser.recompute = True
-        costs = _with_room(denoiser, settings, request)
+    needed, free = None, 0.0
+    presets: tuple[Literal["normal", "low"], ...] = ("normal", "low")
+    for chosen in presets if wanted == "auto" else [p for p in presets if p == wanted]:
+        denoiser.use(chosen)
+        needed = estimate.need(denoiser, settings, learner, request, estimate.Plan(settings.batch, settings.rank))
+        denoiser.memory_needed = needed or 0.0
+        denoiser.release()
+        denoiser.load()  # again, now that the host knows what to keep free
         free = float(memory.get_free_memory(denoiser.device))
-    need = estimate.check(costs, denoiser, settings, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(name, 1), request)
-    chosen = "low" if denoiser.recompute else "normal"
-    return f"{settings.iterations} steps, {estimate.describe(need, free, duration, chosen)}"
-
-
-def _with_room(denoiser: HostDenoiser, settings: TrainingSettings, request: Request) -> estimate.Costs:
-    """What the run costs, and the UNet loaded with as much kept free beside it."""
-    denoiser.load()
-    costs = estimate.measure(denoiser, settings, request)
-    denoiser.memory_needed = costs.bytes(estimate.Plan(settings.batch, settings.rank))
-    denoiser.release()
-    denoiser.load()  # again, now that the host knows what to keep free
-    return costs
+        if needed is not None and needed <= free:
+            break
+    if needed is not None:
+        estimate.check(denoiser, settings, learner, request, needed, free)
+    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(learner, 1), request)
+    return f"{settings.iterations} steps, {estimate.describe(needed, free, duration, chosen)}"
 
 
 def with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:

@@ -12,7 +12,8 @@ from tiny_checkpoints import UNETS
 from eraser_core.backends.diffusers import Budget, DiffusersDenoiser
 from eraser_core.denoiser import Context, NoiseSchedule
 from eraser_core.edits import make_edit
-from eraser_core.estimate import Need, Plan, Tracker, check, need, plan
+from eraser_core.estimate import Need, Plan, check, need, plan
+from eraser_core.memory_tracker import Tracker
 from eraser_core.methods import METHODS, Method
 from eraser_core.methods.kpop import KPOP, Naive
 from eraser_core.request import Request, Target

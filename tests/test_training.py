@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_model import settings
+from tiny_model import TINY_STEPS, settings
 
 from eraser_core.erase import erase, resume
 from eraser_core.errors import FileFormatError, RequestError
@@ -194,3 +194,15 @@ def test_a_runs_rows_are_its_own(tiny):
     sample(tiny, noise, context, context, 4, 1.0)
     again = erase(tiny, THREE, METHODS["naive"], settings("naive", retain_weight=0.0))
     assert first.rows == again.rows and first.rows.grad > 0 and tiny.rows.no_grad > again.rows.no_grad
+
+
+def test_a_gradient_out_of_range_stops_the_run_before_it_is_kept(tiny, request_church, monkeypatch):
+    learner = METHODS["kpop"].learner(tiny, request_church, METHODS["kpop"].configure("pocket", TINY_STEPS), 1)
+    learner.begin()
+    learner.step(1)
+    before = [p.detach().clone() for p in learner.edit.parameters()]
+    plain = tiny.predict
+    monkeypatch.setattr(tiny, "predict", lambda *args: plain(*args) * float("inf"))
+    with pytest.raises(RequestError, match="a gradient left the range"):
+        learner.step(2)
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.edit.parameters(), strict=True))

@@ -20,10 +20,12 @@ class Recomputed:
     """Runs modules of a UNet so that the backward computes them again.
 
     `blocks` are those, by name, that form their edits in here; `inside` are the whole names of their parameters. Any
-    other module is recomputed with the parameters that it had in the forward.
+    other module is recomputed with the parameters that it had in the forward. `draws`: they may draw random numbers (a
+    host's patches do), and then draw the same ones again.
     """
 
-    def __init__(self, blocks: Mapping[str, nn.Module]):
+    def __init__(self, blocks: Mapping[str, nn.Module], draws: bool = False):
+        self._draws = draws
         self._blocks = {
             id(module): {f"{name}.{own}": own for own, _ in module.named_parameters()}
             for name, module in blocks.items()
@@ -58,5 +60,4 @@ class Recomputed:
             def again(*args: Any, **words: Any) -> Any:
                 return functional_call(module, rest | {own: make() for own, make in form.items()}, args, words)
 
-        # nothing in a frozen UNet draws random numbers
-        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False, **words)
+        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=self._draws, **words)

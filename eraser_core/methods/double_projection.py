@@ -18,7 +18,7 @@ from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..errors import RequestError
 from ..request import Request
-from ..text_space import ClosedFormSettings, TextSpace, entries, gather
+from ..text_space import NEGLIGIBLE, ClosedFormSettings, TextSpace, entries, gather
 
 
 class DoubleProjectionSettings(ClosedFormSettings):
@@ -47,7 +47,7 @@ def solve(space: TextSpace, directions: int, kept_energy: float) -> tuple[Tensor
     c_star = torch.where(space.anchored, space.g, u_1 @ (u_1.T @ space.c))
     x = u_2.T @ space.c
     _, s, vh = torch.linalg.svd(x, full_matrices=False)
-    r = min(directions, len(s))
+    r = min(directions, int((s > NEGLIGIBLE * s[0]).sum()))
     v = vh[:r].T
     return (c_star - space.c) @ v, u_2 @ (x @ v) / s[:r] ** 2
 

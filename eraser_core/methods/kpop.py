@@ -95,6 +95,8 @@ class KPOP(Learner):
         transfer = F.mse_loss(reached, erased)
         (self.p.grad,) = torch.autograd.grad(transfer, [self.p])
         self.p_optimizer.step()
+        transferred = float(transfer.detach())
+        del reached, transfer  # what the backward left of their graph would last for the step
 
         # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_theta(c_n) ||^2
         #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2 ]
@@ -103,7 +105,7 @@ class KPOP(Learner):
         reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p.detach()[concept]))
         losses["recover"] = F.mse_loss(reached, erased if self.settings.recovery_target == "erased" else neutral)
         self.descend(losses, {"recover": self.settings.lambda_})
-        return {"transfer": float(transfer.detach())} | {name: float(loss.detach()) for name, loss in losses.items()}
+        return {"transfer": transferred} | {name: float(loss.detach()) for name, loss in losses.items()}
 
     def prompts(self) -> list[HiddenPrompt]:
         """The hidden prompts as they stand, one a target."""

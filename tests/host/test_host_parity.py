@@ -136,25 +136,28 @@ def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(den
     from concept_eraser_pack.nodes import estimate
 
     from eraser_core.errors import RequestError
-    from eraser_core.methods.kpop import KPOPSettings
+    from eraser_core.methods.kpop import KPOP, KPOPSettings
     from eraser_core.request import Request, Target
 
     settings = KPOPSettings(batch=4, rank=0, retain_weight=1.0)
     one = Request((Target("0", "cat"),), ("a house",))
+    ten = Request(tuple(Target(str(i), "cat") for i in range(10)), ("a house",))
+
+    def need(batch: int, rank: int, scale: float = 1.0, request: Request = one) -> float:
+        found = estimate.need(denoiser, settings, KPOP, request, estimate.Plan(batch, rank, scale))
+        assert found is not None
+        return found
+
     with torch.inference_mode(False), torch.enable_grad():
-        costs = estimate.measure(denoiser, settings, one)
-        ten = estimate.measure(
-            denoiser, settings, Request(tuple(Target(str(i), "cat") for i in range(10)), ("a house",))
-        )
+        denoiser.load()
+        asked, fits = need(4, 0), need(1, 0)
+        assert need(8, 0) > asked > need(4, 4) > 0
+        # nine pools more, of z_t and two targets each
+        pools = 9 * settings.pool_size * 3 * math.prod(denoiser.latent_shape) * 4
+        assert need(4, 0, request=ten) - asked == pytest.approx(estimate.SAFETY * pools, rel=1e-3)
         assert estimate.seconds(denoiser, settings, 3, one) > 0
-    need = estimate.check(costs, denoiser, settings, 1e12)
-    assert costs.bytes(estimate.Plan(8, 0)) > need > costs.bytes(estimate.Plan(4, 4)) > 0
-    assert costs.bytes(estimate.Plan(4, 0, 0.5)) < need
-    # nine pools more, of z_t and two targets each
-    pools = 9 * settings.pool_size * 3 * math.prod(denoiser.latent_shape) * 4
-    assert ten.bytes(estimate.Plan(4, 0)) - need == pytest.approx(estimate.SAFETY * pools)
-    fits = costs.bytes(estimate.Plan(1, 0))
-    with pytest.raises(RequestError, match=r"it fits with batch 1, width 64, height 64"):
-        estimate.check(costs, denoiser, settings, fits)
-    with pytest.raises(RequestError, match="even small settings do not fit"):
-        estimate.check(costs, denoiser, settings, 1.0)
+        estimate.check(denoiser, settings, KPOP, one, asked, 1e12)
+        with pytest.raises(RequestError, match=r"it fits with batch 1, width 64, height 64"):
+            estimate.check(denoiser, settings, KPOP, one, asked, fits)
+        with pytest.raises(RequestError, match="even small settings do not fit"):
+            estimate.check(denoiser, settings, KPOP, one, asked, 1.0)

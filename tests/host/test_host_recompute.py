@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from eraser_core.edits import make_edit
+from eraser_core.memory_tracker import Tracker
 from eraser_core.methods import METHODS
+from eraser_core.methods.kpop import KPOP
 from eraser_core.request import Request, Target
 
 PROMPTS = ("a church", "a church in ink style", "")
@@ -49,19 +52,33 @@ def gradients(d: Any, tune: str = "xattn-kv", size: float = 1.0) -> list[torch.T
         return list(torch.autograd.grad(loss, [*edit.parameters(), p]))
 
 
-def kept(d: Any) -> int:
-    """Bytes that a forward keeps for its backward, the model's own left out."""
+def peak(d: Any, real: bool = False) -> float:
+    """Bytes at the peak of a step beside the model: as estimated, or counted over real tensors."""
     from concept_eraser_pack.nodes import estimate
 
-    with torch.inference_mode(False), torch.enable_grad(), estimate._saved_bytes(d) as count:
-        estimate._small_forward(d, make_edit(d, "xattn-kv", 2, torch.Generator()), 8)
-    return int(count[0])
+    settings = METHODS["kpop"].configure("pocket", {"pool_size": 4, "sampler_steps": 2, "batch": 1})
+    request = Request((Target("a church", "a castle"),), ("a dog",))
+    with torch.inference_mode(False), torch.enable_grad():
+        d.load()
+        if not real:
+            return (estimate.need(d, settings, KPOP, request, estimate.Plan(1, 0)) or 0.0) / estimate.SAFETY
+        learner = KPOP(d, request, settings, 0)
+        learner.begin()
+        learner.step(1)
+        moments = [m for state in learner.optimizer.state.values() for m in state.values() if m.dim()]
+        held = [*learner.edit.parameters(), *moments]  # there before, and longer than the step
+        tracker = Tracker()
+        for tensor in (*d.frozen(), *held):
+            tracker.leave_out(tensor)
+        with tracker:
+            learner.step(2)
+        return tracker.peak + 4 * sum(tensor.numel() for tensor in held)
 
 
 @pytest.mark.parametrize("tune", ["xattn-kv", "xattn", "noxattn", "text"])
 def test_recomputing_gives_the_same_gradients(denoiser: Any, tune: str) -> None:
     plain = gradients(denoiser, tune)
-    denoiser.recompute = True
+    denoiser.use("low")
     again = gradients(denoiser, tune)
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
     assert all(float(g.abs().max()) > 0 for g in plain)
@@ -69,14 +86,42 @@ def test_recomputing_gives_the_same_gradients(denoiser: Any, tune: str) -> None:
     assert not torch.equal(plain[0], other[0])  # the comparison can fail
 
 
-def test_recomputing_keeps_a_fraction(denoiser: Any) -> None:
-    plain = kept(denoiser)
-    denoiser.recompute = True
-    assert kept(denoiser) < 0.4 * plain
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_estimate_is_a_real_steps_peak(denoiser: Any, recompute: bool) -> None:
+    denoiser.use("low" if recompute else "normal")
+    assert peak(denoiser) == pytest.approx(peak(denoiser, real=True), rel=0.05)
+
+
+def test_recomputing_takes_less(denoiser: Any) -> None:
+    plain = peak(denoiser)
+    denoiser.use("low")
+    assert peak(denoiser) < 0.7 * plain
+
+
+def test_a_kernel_that_cannot_be_walked_through_stops_no_training(
+    denoiser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from concept_eraser_pack.nodes import train_run
+
+    def unknown(*_: Any) -> Any:
+        raise RuntimeError("no rule for this operator's sizes")
+
+    denoiser.load()
+    settings = METHODS["kpop"].configure("pocket", {"pool_size": 4, "sampler_steps": 2})
+    request = Request((Target("a church", "a castle"),), ("a dog",))
+    plain = denoiser.predict
+
+    def predict(z: Any, *rest: Any) -> Any:
+        return unknown() if isinstance(z, FakeTensor) else plain(z, *rest)
+
+    monkeypatch.setattr(denoiser, "predict", predict)
+    with torch.inference_mode(False), torch.enable_grad():
+        said = train_run._plan(denoiser, settings, KPOP, request, "auto")
+    assert "an unknown part" in said and "(memory low)" in said
 
 
 def test_the_users_model_is_left_as_it_was_also_after_an_error(denoiser: Any) -> None:
-    denoiser.recompute = True
+    denoiser.use("low")
     denoiser.load()
     block = next(m for m in denoiser.network.modules() if type(m).__name__ == "BasicTransformerBlock")
     calls = []
@@ -99,6 +144,24 @@ def test_the_users_model_is_left_as_it_was_also_after_an_error(denoiser: Any) ->
     finally:
         del vars(block)["forward"]
     assert not any("forward" in vars(m) for m in denoiser.network.modules())
+
+
+def test_a_patch_that_draws_random_numbers_draws_them_again(denoiser: Any) -> None:
+    denoiser.use("low")
+    denoiser.load()
+    drawn = []
+
+    def patch(n: Any, context: Any, value: Any, options: Any) -> Any:  # as ToMe's, in a transformer block
+        drawn.append(float(torch.rand(())))
+        return n, context, value
+
+    options = denoiser._patcher.model_options["transformer_options"]
+    options["patches"] = {"attn1_patch": [patch]}
+    try:
+        gradients(denoiser)
+    finally:
+        del options["patches"]
+    assert len(drawn) == 2 * len(set(drawn)) > 2
 
 
 def test_fp16_loses_no_gradient(checkpoint: tuple[Any, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,14 +191,15 @@ def test_auto_is_low_where_normal_does_not_fit(
 ) -> None:
     from concept_eraser_pack.nodes import train_run
 
-    request = Request((Target("a church", "a castle"),), ("a dog",))
     settings = METHODS["kpop"].configure("pocket", {"pool_size": 4, "sampler_steps": 2})
+    request = Request((Target("a church", "a castle"),), ("a dog",))
+    plan = train_run.estimate.Plan(settings.batch, settings.rank)
     with torch.inference_mode(False), torch.enable_grad():
-        normal = train_run._with_room(denoiser, settings, request).bytes(train_run.estimate.Plan(4, 0))
-        denoiser.recompute = True
-        low = train_run._with_room(denoiser, settings, request).bytes(train_run.estimate.Plan(4, 0))
-        assert low < 0.8 * normal
-        free = room or (low + normal) / 2
+        needs = []
+        for preset in ("normal", "low"):
+            denoiser.use(preset)
+            needs.append(train_run.estimate.need(denoiser, settings, KPOP, request, plan))
+        free = room or sum(needs) / 2
         monkeypatch.setattr(train_run.memory, "get_free_memory", lambda d, both=False: (free, free) if both else free)
-        said = train_run._plan(denoiser, settings, "kpop", request, wanted)
+        said = train_run._plan(denoiser, settings, KPOP, request, wanted)
     assert f"(memory {chosen})" in said and denoiser.recompute == (chosen == "low")
