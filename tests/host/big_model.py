@@ -48,15 +48,15 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(name: str, on: str) -> tuple[Any, Any]:
-    """(MODEL, CLIP) of the family, random: float32 on the CPU, float16 where it is trained on a GPU."""
+def build(name: str, on: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """(MODEL, CLIP) of the family, random; the MODEL in `dtype`, to be trained on the device `on`."""
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
 
     kind = {"sd1": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[name]
     config = kind({**COMMON, **UNETS[name]})
-    config.set_inference_dtype(torch.float32 if on == "cpu" else torch.float16, None)
+    config.set_inference_dtype(dtype, None)
     cpu = torch.device("cpu")
     unet = config.get_model({}, "", device=cpu)
     randomise(unet.diffusion_model)
@@ -85,7 +85,7 @@ def main(name: str, folder: Path, on: str) -> None:
     from concept_eraser_pack.nodes.values import MethodChoice
 
     with torch.inference_mode():
-        model, clip = build(name, on)
+        model, clip = build(name, on, torch.float32 if on == "cpu" else torch.float16)
     size = 128 if on == "cpu" else 0
     before = host_model.base_hash(host_model.weights(model))
     values = {"concepts": "church", "anchor": "castle", "retain": "house", "steps": 2, "tune": "xattn-kv", "rank": -1}
