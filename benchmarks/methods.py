@@ -200,7 +200,9 @@ def figure(rows: list[common.Row], path: str) -> None:
         axes.set(title=label, xlim=(0, 1.02))
         axes.set_yticks(range(len(systems)), [f"{m} ({p})" for m, p in systems])
     picture.axes[0].invert_yaxis()
-    picture.axes[0].legend(fontsize=7, loc="lower left")
+    picture.legend(
+        *picture.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(groups), fontsize=8
+    )
     picture.savefig(common.OUT / path, dpi=120)
 
 
