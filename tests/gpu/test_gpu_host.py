@@ -95,8 +95,11 @@ def test_the_closed_form_and_attribution_nodes_run_there(host: Any, checkpoint: 
 
 
 @pytest.mark.parametrize("name", ["sd1", "sdxl"])
-def test_a_true_size_model_is_trained_in_half_precision(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_a_true_size_model_is_trained_in_half_precision(name: str, memory: str, tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[1] / "host" / "big_model.py"
-    done = subprocess.run([sys.executable, str(script), name, str(tmp_path), "cuda"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(script), name, str(tmp_path), "cuda", memory], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    sys.stdout.write(f"{name}: {done.stdout}")
+    sys.stdout.write(f"{name} {memory}: {done.stdout}")

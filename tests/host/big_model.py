@@ -2,6 +2,7 @@
 
     python tests/host/big_model.py sd1|sdxl FOLDER          # fp32 on the CPU, latents 16x16
     python tests/host/big_model.py sd1|sdxl FOLDER cuda     # fp16 on a GPU, latents of the family's own size
+    python tests/host/big_model.py sd1|sdxl FOLDER cuda low # with that memory preset
 
 Prints the seconds of the training and the peak memory in GB: of the process, or on the GPU of what is allocated there.
 """
@@ -75,7 +76,7 @@ def randomise(module: torch.nn.Module) -> None:
             parameter.fill_(1.0 if key.endswith("weight") else 0.0)  # a weight of one dimension is a norm's
 
 
-def main(name: str, folder: Path, on: str) -> None:
+def main(name: str, folder: Path, on: str, memory: str) -> None:
     """Train, save, apply, inject; every claim is an assertion."""
     in_process.load_host(folder, ["--cpu"] if on == "cpu" else [])
     in_process.load_pack()
@@ -98,7 +99,11 @@ def main(name: str, folder: Path, on: str) -> None:
         "precision": "fp16",
         "compute": "auto",
     }
-    values |= {"filename_prefix": "loras/big", "method": MethodChoice("kpop", {"latents": "fresh", "sampler_steps": 2})}
+    values |= {
+        "memory": memory,
+        "filename_prefix": "loras/big",
+        "method": MethodChoice("kpop", {"latents": "fresh", "sampler_steps": 2}),
+    }
     began = time.monotonic()
     with torch.inference_mode():  # as the host runs its nodes
         sanitized, erasure, hidden, _, course = train(model, clip, values, "")
@@ -125,4 +130,4 @@ def main(name: str, folder: Path, on: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), (*sys.argv, "cpu")[3])
+    main(sys.argv[1], Path(sys.argv[2]), *(*sys.argv[3:], *("cpu", "auto")[len(sys.argv) - 3 :]))
