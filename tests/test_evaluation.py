@@ -130,6 +130,6 @@ def test_runs_made_side_by_side_become_one_table(monkeypatch, tmp_path):
     one.add({"concept": "dog", "seed": 0, "esr1": 1.0})
     two.add({"concept": "dog", "seed": 0, "esr1": 0.5})
     two.add({"concept": "dog", "seed": 1, "esr1": 0.75})
-    one.take(two)
+    one.take(["two"])
     assert [row["esr1"] for row in common.Rows("one", ("concept", "seed")).rows] == [1.0, 0.75]
     assert len(two.rows) == 2

@@ -27,7 +27,7 @@ def benchmark(monkeypatch, tmp_path):
 
 def test_the_smoke_run_measures_every_condition(benchmark, tiny, monkeypatch, tmp_path, capsys):
     examiner = Examiner(tiny, tiny.decode, None, guidance=3.0, steps=4)
-    monkeypatch.setattr(benchmark, "open_model", lambda _: Model(tiny, examiner, load_concepts()))
+    monkeypatch.setattr(benchmark.common, "pocket", lambda: Model(tiny, examiner, load_concepts()))
     monkeypatch.setattr(sys, "argv", ["attribution.py", "--smoke"])
     assert benchmark.main() == 0
     out = tmp_path / "out" / "benchmarks"

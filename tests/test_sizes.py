@@ -51,12 +51,19 @@ def sd15() -> DiffusersDenoiser:
 
 def test_a_closed_form_of_one_token_is_under_200_kb(sd15: DiffusersDenoiser, tmp_path: Path) -> None:
     request = Request((Target("church", "castle"),), ("dog", "car"))
-    for name in ("uce", "dp"):
+    values: dict[str, dict[str, int]] = {"uce": {}, "dp": {"directions": 1}}
+    for name in values:
         method = METHODS[name]
-        result = erase(sd15, request, method, method.configure("sd1", {}))
+        result = erase(sd15, request, method, method.configure("sd1", values[name]))
         result.erasure.save(tmp_path / f"{name}.safetensors")
         assert (tmp_path / f"{name}.safetensors").stat().st_size < 200_000
         assert len(load_erasure(tmp_path / f"{name}.safetensors").entries) == 32
+
+
+def test_four_directions_are_four_times_that(sd15: DiffusersDenoiser, tmp_path: Path) -> None:
+    request = Request((Target("church", "castle"),), ("dog", "car"))
+    erase(sd15, request, METHODS["dp"], METHODS["dp"].configure("sd1", {})).erasure.save(tmp_path / "dp.safetensors")
+    assert 200_000 < (tmp_path / "dp.safetensors").stat().st_size < 450_000
 
 
 def test_a_trained_one_is_under_2_mb_at_the_default_rank_and_not_at_twice_that(
