@@ -20,7 +20,7 @@ from .backends.diffusers import Budget, DiffusersDenoiser
 from .denoiser import Context, NoiseSchedule
 from .edits import make_edit
 from .errors import RequestError
-from .memory_tracker import Tracker, forwards
+from .memory_tracker import Tracker, forwards, take_step
 from .request import Request
 from .training import Learner, TrainingSettings
 
@@ -123,18 +123,14 @@ def need(of: Plan) -> Need:
         denoiser = _denoiser(of, unet)
         weights = tracker.alive
         edit = make_edit(denoiser, of.tune, of.rank, torch.Generator().manual_seed(0))
-        moments = [torch.zeros_like(p) for p in edit.parameters() for _ in range(of.moments)]
-        held = tracker.alive - weights
         pools = torch.zeros(of.kept, 4, of.side, of.side)
         tracker.peak = tracker.alive
         rows = min(GUIDED_FILL, of.budget.rows_at_once or GUIDED_FILL)
         with torch.no_grad():
             denoiser.predict(*_inputs(of, rows, CHUNK), edit)
-        losses = [denoiser.predict(*_inputs(of, rows, tokens), edit).square().mean() for rows, tokens in of.forwards]
-        torch.stack(losses).sum().backward()
-        gradients = sum(p.numel() * p.element_size() for p in edit.parameters())
-        del moments
-        return Need(weights, held + gradients, tracker.peak, pools.untyped_storage().nbytes())
+        take_step(denoiser, edit, of.moments, (_inputs(of, rows, tokens) for rows, tokens in of.forwards))
+        trained = sum(p.numel() * p.element_size() for p in edit.parameters())
+        return Need(weights, (2 + of.moments) * trained, tracker.peak, pools.untyped_storage().nbytes())
 
 
 def _denoiser(of: Plan, unet: UNet2DConditionModel) -> DiffusersDenoiser:

@@ -1,9 +1,9 @@
-"""How many bytes of tensors are alive, and the forwards of a training step that keep them alive."""
+"""How many bytes of tensors are alive, and the training step that keeps them alive."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .training import Learner, TrainingSettings
+from .denoiser import Context, Denoiser
+from .edits import TrainableEdit
+from .training import Learner, TrainingSettings, optimizer
 
 
 class Tracker(TorchDispatchMode):
@@ -56,3 +58,14 @@ def forwards(settings: TrainingSettings, learner: type[Learner], batch: int, chu
     kept = 1 + (settings.retain_weight > 0)
     prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
     return ((batch * kept, chunk), *[(batch, chunk + prompt)] * (learner.graphs - 1))
+
+
+def take_step(
+    denoiser: Denoiser, edit: TrainableEdit, moments: int, inputs: Iterable[tuple[Tensor, Tensor, Context]]
+) -> None:
+    """All tensors of a step: the optimiser's moments, the graph of every forward (z_t, t, c), the backward, the descent."""
+    state = [torch.zeros_like(p) for p in edit.parameters() for _ in range(moments)]
+    losses = [denoiser.predict(z_t, t, context, edit).square().mean() for z_t, t, context in inputs]
+    torch.stack(losses).sum().backward()
+    del state  # a first descent makes it
+    optimizer("adam" if moments else "sgd", edit.parameters(), 1.0).step()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,9 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from eraser_core.denoiser import Context
 from eraser_core.edits import make_edit
 from eraser_core.errors import RequestError
-from eraser_core.memory_tracker import Tracker, forwards
+from eraser_core.memory_tracker import Tracker, forwards, take_step
 from eraser_core.request import Request
-from eraser_core.training import Learner, TrainingSettings, optimizer
+from eraser_core.training import Learner, TrainingSettings
 
 from .host_denoiser import HostDenoiser
 
@@ -62,36 +61,22 @@ def need(
             for weight in frozen:
                 tracker.leave_out(weight)
             with tracker:
+                edit = make_edit(denoiser, settings.tune, plan.rank, torch.Generator().manual_seed(0))
                 sizes = forwards(settings, learner, plan.batch, context.tokens.shape[1])
-                _step(denoiser, settings, sizes, context, latents, plan.rank)
+                moments = 2 if settings.optimizer == "adam" else 0
+                take_step(denoiser, edit, moments, (_inputs(denoiser, context, latents, *size) for size in sizes))
             return SAFETY * (tracker.peak + pools)
     except RuntimeError as error:  # a kernel without a rule for sizes (xformers, a custom node's)
         log.info("how much memory this training needs cannot be said beforehand: %s", error)
         return None
 
 
-def _step(
-    denoiser: HostDenoiser,
-    settings: TrainingSettings,
-    sizes: Sequence[tuple[int, int]],
-    context: Context,
-    latents: tuple[int, int, int],
-    rank: int,
-) -> None:
-    """All tensors of a step, whose forwards have `sizes` (rows, tokens)."""
-    edit = make_edit(denoiser, settings.tune, rank, torch.Generator().manual_seed(0))
-    descent = optimizer(settings.optimizer, edit.parameters(), settings.eta)
-    moments = 2 if settings.optimizer == "adam" else 0
-    state = [torch.zeros_like(p) for p in edit.parameters() for _ in range(moments)]
-    losses = []
-    for rows, tokens in sizes:
-        z_t = torch.zeros((rows, *latents), device=denoiser.device)
-        t = torch.zeros(rows, dtype=torch.long, device=denoiser.device)
-        c = context.with_tokens(context.tokens[:, :1].expand(-1, tokens, -1)).expand(rows)
-        losses.append(denoiser.predict(z_t, t, c, edit).square().mean())
-    torch.stack(losses).sum().backward()
-    del state  # a first step makes it
-    descent.step()
+def _inputs(
+    denoiser: HostDenoiser, context: Context, latents: tuple[int, int, int], rows: int, tokens: int
+) -> tuple[torch.Tensor, torch.Tensor, Context]:
+    z_t = torch.zeros((rows, *latents), device=denoiser.device)
+    t = torch.zeros(rows, dtype=torch.long, device=denoiser.device)
+    return z_t, t, context.with_tokens(context.tokens[:, :1].expand(-1, tokens, -1)).expand(rows)
 
 
 def check(
@@ -116,9 +101,8 @@ def check(
             height, width = (8 * side for side in sides(denoiser, plan))
             smaller = f"rank {r}, " if r != rank else ""
             raise RequestError(f"{said}: it fits with {smaller}batch {batch}, width {width}, height {height}")
-    raise RequestError(
-        f"{said}: even small settings do not fit; close other programs, or choose memory = low or tune = text"
-    )
+    other = "tune = text" if denoiser.recompute else "memory = low or tune = text"
+    raise RequestError(f"{said}: even small settings do not fit; close other programs, or choose {other}")
 
 
 def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, request: Request) -> float:

@@ -114,6 +114,12 @@ def _plan(
     presets: tuple[Literal["normal", "low"], ...] = ("normal", "low")
     for chosen in presets if wanted == "auto" else [p for p in presets if p == wanted]:
         denoiser.use(chosen)
+        try:
+            denoiser.load()
+        except memory.OOM_EXCEPTION:  # "normal" holds a converted copy of an fp16 UNet beside it
+            if chosen == "low" or wanted != "auto":
+                raise
+            continue
         needed = estimate.need(denoiser, settings, learner, request, estimate.Plan(settings.batch, settings.rank))
         denoiser.memory_needed = needed or 0.0
         denoiser.release()

@@ -9,6 +9,7 @@ Prints the seconds of the training and the peak memory in GB: of the process, or
 
 from __future__ import annotations
 
+import argparse
 import resource
 import sys
 import time
@@ -130,4 +131,9 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *(*sys.argv[3:], *("cpu", "auto")[len(sys.argv) - 3 :]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=tuple(UNETS))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("on", nargs="?", default="cpu")
+    parser.add_argument("memory", nargs="?", default="auto")
+    main(**vars(parser.parse_args()))
