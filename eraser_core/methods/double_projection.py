@@ -22,8 +22,8 @@ from ..text_space import NEGLIGIBLE, ClosedFormSettings, TextSpace, entries, gat
 
 
 class DoubleProjectionSettings(ClosedFormSettings):
-    """Four directions a concept by default: the first is mostly what all texts share, and without a retain set erased
-    nothing on the pocket model (docs/results/methods.md)."""
+    """Four directions a concept by default: without a retain set one erased nothing on the pocket model
+    (docs/results/methods.md)."""
 
     directions: int = Field(4, ge=1, description="directions erased, for each concept")
     kept_energy: float = Field(0.9999, gt=0, le=1, description="share of the kept tokens' energy that is held exactly")
