@@ -99,15 +99,15 @@ def resume(
     """Go on from a checkpoint to the tensors that the run would have given uninterrupted."""
     began = _begin(denoiser)
     facts, state = read_checkpoint(checkpoint)
-    if facts["base_hash"] != denoiser.base_hash:
-        raise RequestError(f"{checkpoint} was begun on another model ({facts['family']}): give that one")
-    method = methods[facts["method"]]
-    if method.learner is None:
-        raise RequestError(f"the method {method.name!r} has nothing to resume")
-    settings: Any = method.settings(**facts["settings"])
-    learner = method.learner(denoiser, Request.from_facts(facts["request"]), settings, facts["key_seed"])
+    if facts.base_hash != denoiser.base_hash:
+        raise RequestError(f"{checkpoint} was begun on another model ({facts.family}): give that one")
+    method = methods.get(facts.method)
+    if method is None or method.learner is None:
+        raise RequestError(f"the method {facts.method!r} has nothing to resume")
+    settings: Any = method.settings(**facts.settings)
+    learner = method.learner(denoiser, facts.request, settings, facts.key_seed)
     learner.load_state(state)
-    return _train(learner, method, facts["losses"], on_step, checkpoint, getattr(torch, facts["dtype"]), began)
+    return _train(learner, method, facts.losses, on_step, checkpoint, getattr(torch, facts.dtype), began)
 
 
 def _train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,32 +12,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import records
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 
 SCHEMA = "concept-eraser-1"
 VERSION = "0.1.0"
+LARGEST = torch.finfo(torch.float16).max  # no change of a weight can be larger: no file of half precision could hold it
+MOST_NUMBERS = 1 << 28  # of one weight: four times the largest matrix of any model that is drawn with
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """W' - W = up @ down, with up [out, r] and down [r, in] (convolutions: down [r, in, h, w], up [out, r, 1, 1])."""
+    """W' - W = alpha / r up @ down, with up [out, r], down [r, in] (convolutions: down [r, in, h, w], up [out, r, 1, 1]).
+
+    `alpha` None stands for r, a scale of 1: what this program writes.
+    """
 
     up: Tensor
     down: Tensor
+    alpha: float | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+    @property
+    def shape(self) -> torch.Size:
+        """The weight's."""
+        return torch.Size((self.up.shape[0], *self.down.shape[1:]))
+
+    def bound(self) -> float:
+        """No number of the change is larger."""
+        up, down = (float(t.abs().max()) for t in (self.up.double(), self.down.double()))
+        return abs(self.scale) * self.rank * up * down
 
     def delta(self) -> Tensor:
         """[out, in, ...], float32."""
-        up, down = self.up.float().flatten(1), self.down.float()
-        return (up @ down.flatten(1)).view(up.shape[0], *down.shape[1:])
+        product = self.up.float().flatten(1) @ self.down.float().flatten(1)
+        return (product if self.alpha is None else product * self.scale).view(self.shape)
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the suffixes of a LoRA file; alpha = r, so that the loader's scale is 1."""
-        alpha = torch.tensor(float(self.down.shape[0]))
+        """By the suffixes of a LoRA file."""
+        alpha = torch.tensor(float(self.rank if self.alpha is None else self.alpha))
         return {".lora_up.weight": self.up, ".lora_down.weight": self.down, ".alpha": alpha}
 
     def to(self, dtype: torch.dtype) -> LowRank:
-        return LowRank(self.up.to(dtype), self.down.to(dtype))
+        return LowRank(self.up.to(dtype), self.down.to(dtype), self.alpha)
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,15 @@ class Dense:
 
     diff: Tensor
     bias: bool = False
+
+    @property
+    def shape(self) -> torch.Size:
+        """The weight's."""
+        return self.diff.shape
+
+    def bound(self) -> float:
+        """No number of the change is larger."""
+        return float(self.diff.double().abs().max())
 
     def delta(self) -> Tensor:
         return self.diff.float()
@@ -89,6 +124,14 @@ class Erasure:
             for suffix, tensor in entry.tensors().items()
         }
 
+    def fact(self, name: str) -> str:
+        """The metadata entry `erasure.NAME`; FileFormatError where the file does not say it."""
+        if f"erasure.{name}" not in self.facts:
+            raise FileFormatError(
+                f"this erasure does not say its {name}: some program rewrote its file, fetch it again"
+            )
+        return self.facts[f"erasure.{name}"]
+
     def hash(self) -> str:
         """SHA-256 over the tensors: the identity of an erasure."""
         return tensors_hash(self.tensors())
@@ -132,7 +175,7 @@ def truncate(entry: Entry, rank: int) -> LowRank:
 
 
 def _can_cut(entry: Entry, rank: int) -> bool:
-    shape = entry.delta().shape
+    shape = entry.shape
     return len(shape) >= 2 and rank < min(shape[0], shape[1:].numel())
 
 
@@ -163,44 +206,63 @@ def stack(erasures: Sequence[Erasure], strengths: Sequence[float]) -> FrozenEdit
 
 
 def load_erasure(path: Path) -> Erasure:
-    """Read an erasure file; FileFormatError if it is damaged or no erasure of ours."""
+    """Read an erasure file. It may come from anybody: FileFormatError if it is damaged, or no erasure of ours.
+
+    Checked are what the metadata say, shapes, types, ranks and alpha, that all numbers are finite and no change larger
+    than half precision holds, and the tensors' hash. A file without a hash loads with a warning.
+    """
     tensors, metadata = read_tensors(path)
     if metadata.get("erasure.schema") != SCHEMA:
         raise FileFormatError(
             f"{path} is no erasure made by this program (its metadata lacks erasure.schema = {SCHEMA}): "
             "a plain LoRA goes into a LoRA loader instead"
         )
-    lacking = [key for key in ("erasure.keys", "erasure.family", "erasure.base_hash") if key not in metadata]
-    if lacking:
+    record = records.read(records.ErasureRecord, metadata, path)
+    records.finite(tensors, path)
+    records.same_tensors(tensors, record.tensors_hash, path)
+    left = dict(tensors)
+    entries = {key: _read_entry(key, name, left, path) for key, name in record.keys.items()}
+    if left:
         raise FileFormatError(
-            f"{path} lacks {', '.join(lacking)} in its metadata: some program rewrote it, fetch it again"
+            f"{path} is damaged: its metadata do not name the weight of {next(iter(left))}; fetch it again"
         )
-    names: dict[str, str] = json.loads(metadata["erasure.keys"])
-    try:
-        entries = {key: _read_entry(key, name, tensors) for key, name in names.items()}
-    except KeyError as error:
-        raise FileFormatError(f"{path} lacks the tensor {error}: fetch it again") from error
-    return Erasure(
-        entries,
-        {_module(key): name for key, name in names.items()},
-        metadata["erasure.family"],
-        metadata["erasure.base_hash"],
-        metadata,
-    )
+    names = {_module(key): name for key, name in record.keys.items()}
+    return Erasure(entries, names, record.family, record.base_hash, metadata)
 
 
-def _read_entry(key: str, name: str, tensors: Mapping[str, Tensor]) -> Entry:
+def _read_entry(key: str, name: str, left: dict[str, Tensor], path: Path) -> Entry:
+    """One entry, its tensors taken out of `left`; FileFormatError where they do not make one."""
+
+    def damaged(what: str) -> FileFormatError:
+        return FileFormatError(f"{path} is damaged: {name} {what}; fetch it again")
+
+    def take(suffix: str) -> Tensor:
+        if name + suffix not in left:
+            raise damaged(f"lacks its tensor {suffix}")
+        return left.pop(name + suffix)
+
+    entry: Entry
     if key.endswith(".bias"):
-        return Dense(tensors[name + ".diff_b"], bias=True)
-    if name + ".lora_up.weight" in tensors:
-        return LowRank(tensors[name + ".lora_up.weight"], tensors[name + ".lora_down.weight"])
-    return Dense(tensors[name + ".diff"])
+        entry = Dense(take(".diff_b"), bias=True)
+    elif name + ".lora_up.weight" in left:
+        up, down, alpha = take(".lora_up.weight"), take(".lora_down.weight"), left.pop(name + ".alpha", None)
+        fit = up.dim() == down.dim() in (2, 4) and up.shape[1] == down.shape[0] and up.shape[2:].numel() == 1
+        if not fit or (alpha is not None and alpha.numel() != 1):
+            raise damaged(f"has factors of shapes {list(up.shape)} and {list(down.shape)} that do not fit each other")
+        entry = LowRank(up, down, None if alpha is None or float(alpha) == down.shape[0] else float(alpha))
+    else:
+        entry = Dense(take(".diff"))
+    if entry.shape.numel() > MOST_NUMBERS:
+        raise damaged(f"would change a weight of shape {list(entry.shape)}, larger than any model's")
+    if not math.isfinite(entry.bound()) or entry.bound() > LARGEST:
+        raise damaged("would change a weight by more than half precision holds")
+    return entry
 
 
 def check_fits(erasure: Erasure, family: str, weights: Mapping[str, Tensor]) -> None:
     """Raise RequestError unless every entry has its weight, of its shape, in the model."""
     missing = [k for k in erasure.entries if k not in weights]
-    wrong = [k for k in erasure.entries if k in weights and erasure.entries[k].delta().shape != weights[k].shape]
+    wrong = [k for k in erasure.entries if k in weights and erasure.entries[k].shape != weights[k].shape]
     if erasure.family != family or missing or wrong:
         found = f"{len(missing)} of its {len(erasure.entries)} weights are missing there, {len(wrong)} differ in shape"
         raise RequestError(

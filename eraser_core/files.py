@@ -20,9 +20,15 @@ from torch import Tensor
 from .errors import FileFormatError, OutputError
 
 
+def _owner_only(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write that takes `path`'s place when all went well: whoever looks sees the old one or the new one whole.
+
+    A `private` file can be read by its owner alone, from its first byte on (not on Windows, where folders decide that).
 
     Raises OutputError when the folder cannot be written to or the disk is full; then, and when the writing raises, the
     old file stays.
@@ -30,7 +36,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with open(part, "wb", opener=_owner_only if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -44,9 +50,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             part.unlink()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder and its folders."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
     """Write a file as `replacing` does."""
-    with replacing(path) as file:
+    with replacing(path, private) as file:
         file.write(data)
 
 
@@ -55,9 +67,12 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode("utf-8"))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, atomically."""
-    write_bytes(path, to_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata)))
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], private: bool = False
+) -> None:
+    """Write a safetensors file, atomically; a `private` one for its owner alone."""
+    data = to_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
+    write_bytes(path, data, private)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from . import records
 from .denoiser import Context
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
@@ -72,6 +73,12 @@ class HiddenPrompt:
         """
         if strength == 0:
             return context
+        length, chunk = context.tokens.shape[1], self.tokens_per_chunk
+        if length < chunk or (self.mechanism == "additive" and length % chunk):
+            raise RequestError(
+                f"the hidden prompt for {self.concept!r} is for texts of {chunk} tokens, the model's text has {length}: "
+                "it was made for another model"
+            )
         if self.tokens.shape[-1] != context.tokens.shape[-1]:
             raise RequestError(
                 f"the hidden prompt for {self.concept!r} has {self.tokens.shape[-1]} numbers a token, the model's "
@@ -100,7 +107,8 @@ class HiddenPrompt:
 def save_prompts(
     path: Path, prompts: Sequence[HiddenPrompt], key_seed: int, erasure_hash: str, facts: Mapping[str, str]
 ) -> None:
-    """Write the prompts of one run, one a concept, to a file of their own. Keep it private."""
+    """Write the prompts of one run, one a concept, to a file of their own that its owner alone can read."""
+    tensors = {f"prompt.{i}": p.tokens.float() for i, p in enumerate(prompts)}
     metadata = {
         **facts,
         "hidden_prompt.schema": SCHEMA,
@@ -109,19 +117,31 @@ def save_prompts(
         "hidden_prompt.tokens_per_chunk": str(prompts[0].tokens_per_chunk),
         "hidden_prompt.key_seed": str(key_seed),
         "hidden_prompt.erasure_hash": erasure_hash,
+        "hidden_prompt.tensors_hash": tensors_hash(tensors),
     }
-    write_tensors(path, {f"prompt.{i}": p.tokens.float() for i, p in enumerate(prompts)}, metadata)
+    write_tensors(path, tensors, metadata, private=True)
 
 
 def load_prompts(path: Path) -> tuple[list[HiddenPrompt], dict[str, str]]:
-    """The prompts in a file and its metadata; FileFormatError if it is something else."""
+    """The prompts in a file and its metadata; FileFormatError if it is damaged, or something else."""
     tensors, metadata = read_tensors(path)
     if metadata.get("hidden_prompt.schema") != SCHEMA:
         raise FileFormatError(f"{path} holds no hidden prompt: give the hidden_prompt.safetensors of an erasing")
-    mechanism: Mechanism = "additive" if metadata["hidden_prompt.mechanism"] == "additive" else "concatenative"
-    chunk = int(metadata["hidden_prompt.tokens_per_chunk"])
-    concepts = json.loads(metadata["hidden_prompt.concepts"])
-    return [HiddenPrompt(c, tensors[f"prompt.{i}"], mechanism, chunk) for i, c in enumerate(concepts)], metadata
+    record = records.read(records.PromptRecord, metadata, path)
+    records.finite(tensors, path)
+    records.same_tensors(tensors, record.tensors_hash, path)
+    wanted = [f"prompt.{i}" for i in range(len(record.concepts))]
+    if set(wanted) != set(tensors):
+        raise FileFormatError(f"{path} is damaged: it names {len(wanted)} concepts and holds {len(tensors)} prompts")
+    for name, tokens in tensors.items():
+        k = tokens.shape[0] if tokens.dim() == 2 else 0
+        fits = k == record.tokens_per_chunk if record.mechanism == "additive" else 1 <= k <= records.MOST_TOKENS
+        if not fits:
+            raise FileFormatError(f"{path} is damaged: {name} has the shape {list(tokens.shape)}, tokens were expected")
+    return [
+        HiddenPrompt(concept, tensors[name].float(), record.mechanism, record.tokens_per_chunk)
+        for concept, name in zip(record.concepts, wanted, strict=True)
+    ], metadata
 
 
 def prompts_hash(prompts: Sequence[HiddenPrompt]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +16,11 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from . import records
 from .denoiser import Context, Denoiser, Edit, Tune
 from .edits import make_edit, null_space
 from .errors import FileFormatError, RequestError
-from .files import read_tensors, write_tensors
+from .files import read_tensors, tensors_hash, write_tensors
 from .hidden_prompt import HiddenPrompt
 from .latents import Draw, LatentPool, PoolShape
 from .request import Request, Target
@@ -249,16 +251,29 @@ def optimizer(kind: Literal["adam", "sgd"], parameters: list[Tensor], rate: floa
 
 def save_checkpoint(path: Path, learner: Learner, facts: Mapping[str, Any]) -> None:
     """Write the run so far, atomically. It holds the hidden prompt: as private as that."""
-    metadata = {"schema": CHECKPOINT_SCHEMA, "facts": json.dumps(facts)}
-    write_tensors(path, learner.state(), metadata)
+    state, said = learner.state(), json.dumps(facts)
+    metadata = {"schema": CHECKPOINT_SCHEMA, "facts": said, "hash": _checkpoint_hash(state, said)}
+    write_tensors(path, state, metadata, private=True)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(what the run was asked for and its losses so far, state) of an interrupted run."""
+def _checkpoint_hash(state: Mapping[str, Tensor], facts: str) -> str:
+    return hashlib.sha256((tensors_hash(state) + facts).encode("utf-8")).hexdigest()
+
+
+def read_checkpoint(path: Path) -> tuple[records.CheckpointRecord, dict[str, Tensor]]:
+    """(what the run was asked for and its losses so far, state) of an interrupted run.
+
+    FileFormatError if the file is damaged: nothing can be computed anew that is as good, so nothing is guessed.
+    """
     tensors, metadata = read_tensors(path)
     if metadata.get("schema") != CHECKPOINT_SCHEMA:
         raise FileFormatError(f"{path} is no checkpoint of an erasing: give the folder of an interrupted run")
-    return json.loads(metadata["facts"]), tensors
+    said = metadata.get("facts", "")
+    if metadata.get("hash") != _checkpoint_hash(tensors, said):
+        raise FileFormatError(
+            f"{path} is damaged, or was left by an older version: begin anew with the same command and --force"
+        )
+    return records.read(records.CheckpointRecord, json.loads(said), path), tensors
 
 
 def train(
@@ -271,9 +286,11 @@ def train(
     """Step the learner to the end; returns the losses of every iteration. `done` holds those of a resumed run's.
 
     `on_step` is called after every step and may raise to stop. With a `checkpoint` path the run so far is written
-    there every minute and when `on_step` raises.
+    there before the first step, every minute, and when `on_step` raises.
     """
     total, losses, saved = learner.settings.iterations, list(done), time.monotonic()
+    if checkpoint and not done:  # the pools are filled: a run that is killed in its first minute goes on from here
+        save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
     for step in range(len(losses), total):
         losses.append(learner.step(step))
         try:

@@ -6,7 +6,6 @@ They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors, which `pyth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,8 +14,9 @@ from typing import Any
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from eraser_core import records
 from eraser_core.erasure import load_erasure
-from eraser_core.errors import EraserError, FileFormatError, RequestError
+from eraser_core.errors import FileFormatError, RequestError
 
 from . import folders, schema
 from .apply import erasure_combo
@@ -106,21 +106,16 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
             f"there are no figures of this erasure: {path} is missing. Ask for it where the erasure came from, or measure: "
             "python -m eraser_core benchmark --help"
         )
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        version, made_of = said["schema"], said["erasure_hash"]
-        suites = [_suite(path, name, facts) for name, facts in said["suites"].items()]
-    except EraserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileFormatError(
-            f"{path} is no evaluation of an erasure ({error!r}): fetch it again, or measure anew"
-        ) from error
-    if version != SCHEMA:
+    todo = "fetch it again, or measure anew"
+    said = records.read_json(path, todo)
+    version = said.get("schema") if isinstance(said, dict) else None
+    if isinstance(version, str) and version != SCHEMA:
         raise FileFormatError(f"{path} is of version {version}, this pack reads {SCHEMA}: update the pack")
+    made_of = records.read(records.SidecarRecord, said, path, todo).erasure_hash
+    suites = [_suite(path, name, facts) for name, facts in said["suites"].items()]
     if made_of != erasure_hash:
         raise RequestError(
-            f"{path} holds the figures of another erasure ({str(made_of)[:12]}, this one is {erasure_hash[:12]}): fetch the one "
+            f"{path} holds the figures of another erasure ({made_of[:12]}, this one is {erasure_hash[:12]}): fetch the one "
             "that belongs to it, or measure anew"
         )
     if not suites:

@@ -144,7 +144,7 @@ def on_cpu(erasure: Erasure) -> Erasure:
 
     def moved(entry: LowRank | Dense) -> LowRank | Dense:
         if isinstance(entry, LowRank):
-            return LowRank(entry.up.cpu(), entry.down.cpu())
+            return LowRank(entry.up.cpu(), entry.down.cpu(), entry.alpha)
         return Dense(entry.diff.cpu(), entry.bias)
 
     return replace(erasure, entries={key: moved(entry) for key, entry in erasure.entries.items()})

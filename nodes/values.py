@@ -48,7 +48,6 @@ class Prompts:
         if not self.prompts:
             raise RequestError("this run has no hidden prompt to save: its method learns none (KPOP does)")
         save_prompts(path, self.prompts, self.key_seed, self.erasure_hash, self.facts)
-        path.chmod(0o600)
 
 
 def read_prompts(path: Path) -> Prompts:

@@ -108,7 +108,7 @@ def measure_first() -> None:
     path = BASE / "output" / "loras" / FIRST_FILE
     erasure, model = load_erasure(path), open_model("pocket")
     prompts, _ = load_prompts(BASE / "output" / "hidden_prompts" / FIRST_FILE)
-    task = task_of(model.concepts, model.denoiser, erasure.facts, 0, MEASURED)
+    task = task_of(model.concepts, model.denoiser, erasure, 0, MEASURED)
     row = score(model.examiner, task, erasure.as_edit(), prompts[0], None, untouched(model.examiner, task))
     cells = {title: Figure(row[column], MEASURED, "share") for title, column in SHOWN.items()}
     shown = Row(task.concept, cells, about=(path.stem,))

@@ -138,7 +138,7 @@ def test_force_leaves_nothing_of_the_erasure_that_it_replaces(erased, tmp_path):
 def test_a_new_run_takes_no_other_runs_checkpoint_over(tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"of another run")
     folder.keep_arguments(tmp_path, argparse.Namespace(concept=["castle"]))
-    with pytest.raises(OutputError, match="no interrupted run"):
+    with pytest.raises(OutputError, match="before its first checkpoint"):
         folder.resumed(argparse.Namespace(resume=tmp_path))
 
 

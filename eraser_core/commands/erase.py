@@ -43,12 +43,13 @@ def run(args: argparse.Namespace) -> int:
     request, tasks = _request(args, model)
     if not args.resume and not args.no_check:
         _warn_of_unknown(model, tasks)
-    try:
-        result = _erase(args, out, model, request, tasks)
-    except Interrupted:
-        log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
-        return 130
-    _write(out, model, result, tasks, args.images)
+    with folder.held(out):
+        try:
+            result = _erase(args, out, model, request, tasks)
+        except Interrupted:
+            log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
+            return 130
+        _write(out, model, result, tasks, args.images)
     return 0
 
 
@@ -124,12 +125,12 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
 
 
 def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
+    # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
     result.erasure.save(out / folder.ERASURE)
-    folder.drop_replaced(out)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
         save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
-        (out / folder.PROMPT).chmod(0o600)
+    folder.drop_replaced(out, prompt=not result.prompts)
     edit, prompts = result.erasure.as_edit(), result.prompts
     if n:
         write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError, RequestError
-from ..files import write_json
+from filelock import FileLock, Timeout
+
+from .. import records
+from ..errors import FileFormatError, OutputError, RequestError
+from ..files import sweep, write_json
 
 ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
 METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
+LOCK = ".lock"
 _NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
 
 
@@ -21,11 +26,40 @@ def claim(out: Path | None, force: bool) -> Path:
         raise RequestError("name a folder for the results: --out DIR")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a folder for the results")
-    if out.is_dir() and any(out.iterdir()) and not force:
+    if out.is_dir() and _holds_something(out) and not force:
         if (out / CHECKPOINT).is_file():
             raise OutputError(f"{out} holds an interrupted run: go on with --resume {out}, or begin anew with --force")
         raise OutputError(f"{out} is in use: choose another folder, or replace its results with --force")
     return out
+
+
+def _holds_something(out: Path) -> bool:
+    """Whether anything would be lost: a run that was killed before its first checkpoint leaves nothing worth keeping."""
+    left = (RUN, LOCK)
+    return any(path.name not in left and not path.name.endswith(".part") for path in out.iterdir())
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """The folder for this process alone; OutputError while another one writes there. A killed process lets go of it.
+
+    What a killed one left half-written is removed.
+    """
+    lock = FileLock(out / LOCK)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"another run is writing to {out}: wait for it, or choose another folder") from error
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}; choose a folder that you can write to") from error
+    try:
+        sweep(out)
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):  # Windows: another run holds it by now
+            (out / LOCK).unlink()
 
 
 def keep_arguments(out: Path, args: argparse.Namespace) -> None:
@@ -38,9 +72,12 @@ def keep_arguments(out: Path, args: argparse.Namespace) -> None:
     write_json(out / RUN, kept)
 
 
-def drop_replaced(out: Path) -> None:
-    """Remove what an earlier run said about its own erasure, which another one has taken the place of."""
-    for name in (PROMPT, CHECKPOINT, PICTURE, METRICS):
+def drop_replaced(out: Path, prompt: bool) -> None:
+    """Remove what an earlier run said about its own erasure, which another one has taken the place of, and the checkpoint.
+
+    `prompt` says whether the hidden prompt there is the earlier run's too.
+    """
+    for name in (PICTURE, METRICS, *([PROMPT] if prompt else []), CHECKPOINT):
         (out / name).unlink(missing_ok=True)
     for path in out.glob(f"{Path(ERASURE).stem}.evaluation*"):
         path.unlink()
@@ -49,7 +86,14 @@ def drop_replaced(out: Path) -> None:
 def resumed(args: argparse.Namespace) -> argparse.Namespace:
     """The arguments of the interrupted run in `args.resume`."""
     run = args.resume / RUN
+    if run.is_file() and not (args.resume / CHECKPOINT).is_file() and not _holds_something(args.resume):
+        raise OutputError(
+            f"the run in {args.resume} was stopped before its first checkpoint, nothing is lost: begin it again with the "
+            "command that began it"
+        )
     if not (args.resume / CHECKPOINT).is_file() or not run.is_file():
         raise OutputError(f"{args.resume} holds no interrupted run: give the folder that Ctrl-C left behind")
-    kept = json.loads(run.read_text(encoding="utf-8"))
+    kept = records.read_json(run, "begin anew with --force")
+    if not isinstance(kept, dict) or set(kept) - set(vars(args)):
+        raise FileFormatError(f"{run} does not hold the arguments of a run; begin anew with --force")
     return argparse.Namespace(**{**vars(args), **kept, "out": args.resume})

@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
         if metadata["hidden_prompt.erasure_hash"] != erasure.hash():
             raise FileFormatError(f"{args.hidden_prompt} belongs to another erasure than {args.erasure}")
     rows = []
-    for i in range(len(json.loads(erasure.facts["erasure.targets"]))):
-        task = task_of(model.concepts, model.denoiser, erasure.facts, i, args.images)
+    for i in range(len(json.loads(erasure.fact("targets")))):
+        task = task_of(model.concepts, model.denoiser, erasure, i, args.images)
         before = untouched(model.examiner, task)
         other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None
         hidden = prompts[i] if prompts else None

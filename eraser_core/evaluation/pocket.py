@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ..anchors import nearest
 from ..denoiser import Denoiser
+from ..erasure import Erasure
 from ..errors import RequestError
 from ..pocket.concepts import Concept, Concepts, with_article, without_article
 from ..pocket.tokenizer import split_words
@@ -171,9 +172,9 @@ def category_of(concepts: Concepts, text: str) -> str | None:
     return wanted if wanted in concepts.categories else None
 
 
-def task_of(concepts: Concepts, denoiser: Denoiser, facts: Mapping[str, str], index: int, n: int) -> Task:
+def task_of(concepts: Concepts, denoiser: Denoiser, erasure: Erasure, index: int, n: int) -> Task:
     """The task of target `index` of an erasure, from the erasure's metadata: to score a file that someone shared."""
-    request = Request.from_facts(json.loads(facts["erasure.request"]))
+    request = Request.from_facts(json.loads(erasure.fact("request")))
     target = request.targets[index]
     if category_of(concepts, target.concept) is not None:
         raise RequestError(

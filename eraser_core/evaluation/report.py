@@ -40,7 +40,7 @@ class Chapter:
 
 def before_after(model: Model, erasure: Erasure, prompts: Sequence[HiddenPrompt]) -> Image.Image:
     """Untouched, sanitized and (where there is one) sanitized with the hidden prompt: the concepts and what replaced them."""
-    request = json.loads(erasure.facts["erasure.request"])
+    request = json.loads(erasure.fact("request"))
     edit, rows = erasure.as_edit(), []
     columns = ["untouched", "erased"] + (["erased, with the hidden prompt"] if prompts else [])
     for i, target in enumerate(request["targets"]):

@@ -18,7 +18,7 @@ def settings(subject: Subject) -> dict[str, Any]:
     """The settings of the slides' two ablations; empty for another method."""
     if subject.method != "kpop":
         return {}
-    values = json.loads(subject.erasure.facts["erasure.settings"])
+    values = json.loads(subject.erasure.fact("settings"))
     return {name: values[name] for name in SETTINGS}
 
 

@@ -63,24 +63,24 @@ class Subject:
 
     @property
     def method(self) -> str:
-        return self.erasure.facts["erasure.method"]
+        return self.erasure.fact("method")
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return tuple(json.loads(self.erasure.facts["erasure.targets"]))
+        return tuple(json.loads(self.erasure.fact("targets")))
 
     @property
     def anchors(self) -> tuple[str, ...]:
-        return tuple(json.loads(self.erasure.facts["erasure.anchor"]))
+        return tuple(json.loads(self.erasure.fact("anchor")))
 
     @property
     def retained(self) -> tuple[str, ...]:
-        return tuple(json.loads(self.erasure.facts["erasure.retain"]))
+        return tuple(json.loads(self.erasure.fact("retain")))
 
     @property
     def learnt_prompts(self) -> tuple[str, ...]:
         """The erased prompts, with {} for the concept."""
-        request = json.loads(self.erasure.facts["erasure.request"])
+        request = json.loads(self.erasure.fact("request"))
         return tuple(t for target in request["targets"] for t in target["templates"])
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ... import records
 from ...errors import OutputError
-from ...files import tensors_hash, write_json
+from ...files import sweep, tensors_hash, write_json
 from ...hidden_prompt import prompts_hash
 from ...models import Model
 from .items import UNTOUCHED, Item, Subject, Suite
@@ -134,13 +135,13 @@ def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
     path, wanted = out / MANIFEST, json.loads(json.dumps(wanted))
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a folder for the results")
-    _sweep(out)
+    sweep(out)
     if not path.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise OutputError(f"{out} is in use and holds no run of this command: choose another folder")
         write_json(path, wanted)
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = _known(path)
     if known == wanted:
         return
     if not force:
@@ -156,6 +157,13 @@ def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
     write_json(path, wanted)
 
 
+def _known(path: Path) -> dict[str, Any]:
+    todo = "choose another folder, or remove this one"
+    known: dict[str, Any] = records.read_json(path, todo)
+    records.read(records.ManifestRecord, known, path, todo)
+    return known
+
+
 def _stale(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Path]:
     """The folders of the old run that the new one cannot use."""
     if any(known.get(name) != wanted.get(name) for name in {**known, **wanted} if name != "models"):
@@ -163,12 +171,6 @@ def _stale(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> li
     changed = [slug(name) for name, said in known["models"].items() if wanted["models"].get(name) != said]
     parents = [out / IMAGES, *sorted((out / SCORES).glob("*"))]
     return [parent / name for parent in parents for name in changed]
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for part in out.rglob(".*.part") if out.is_dir() else ():
-        part.unlink()
 
 
 def slug(name: str) -> str:

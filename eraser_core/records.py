@@ -1,0 +1,178 @@
+"""What a file says of itself, as typed values: metadata from outside become known things here and nowhere else.
+
+A file may come from anybody. Each record states what its file must say; `read` raises FileFormatError that names the
+file, the entry that is wrong and what to do. Numbers inside tensors are looked at by `finite`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
+from torch import Tensor
+
+from .errors import FileFormatError
+from .files import tensors_hash
+from .request import Request
+
+log = logging.getLogger(__name__)
+
+AGAIN = "fetch it again"
+MOST_TOKENS = 4096  # of a chunk and of a hidden prompt: far beyond any text encoder's
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Text = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """What one kind of file must say. Further entries are allowed: other programs add theirs."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class ErasureRecord(Record):
+    """The `erasure.*` entries of an erasure's metadata; how it came about may be left out, but not be wrong."""
+
+    model_config = ConfigDict(alias_generator=lambda name: f"erasure.{name}")
+
+    keys: Json[dict[Text, Text]]
+    family: Text
+    base_hash: str
+    method: str = ""
+    targets: Json[tuple[str, ...]] = ()
+    anchor: Json[tuple[str, ...]] = ()
+    retain: Json[tuple[str, ...]] = ()
+    request: Json[Request] | None = None
+    settings: Json[dict[str, Any]] | None = None
+    tensors_hash: str | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> ErasureRecord:
+        asked = self.request
+        if asked is not None and (self.targets, self.anchor, self.retain) != (
+            tuple(t.concept for t in asked.targets),
+            tuple(t.anchor for t in asked.targets),
+            asked.retain,
+        ):
+            raise ValueError("targets, anchor and retain are not those of its request")
+        return self
+
+
+class PromptRecord(Record):
+    """The `hidden_prompt.*` entries of a hidden prompt's metadata."""
+
+    model_config = ConfigDict(alias_generator=lambda name: f"hidden_prompt.{name}")
+
+    concepts: Json[Annotated[tuple[Text, ...], Field(min_length=1)]]
+    mechanism: Literal["concatenative", "additive"]
+    tokens_per_chunk: int = Field(ge=1, le=MOST_TOKENS)
+    key_seed: int
+    erasure_hash: str
+    tensors_hash: str | None = None
+
+
+class CheckpointRecord(Record):
+    """The facts of an interrupted run."""
+
+    method: Text
+    request: Request
+    settings: dict[str, Any]
+    family: Text
+    base_hash: str
+    dtype: Literal["float16", "bfloat16", "float32"]
+    key_seed: int | None
+    losses: tuple[dict[str, Number], ...]
+
+
+class CellRecord(Record):
+    text: str
+
+
+class RowRecord(Record):
+    name: str
+    cells: dict[str, CellRecord]
+    quoted: bool = False
+
+
+class TableRecord(Record):
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[RowRecord, ...]
+    note: str = ""
+
+
+class SuiteRecord(Record):
+    tables: tuple[TableRecord, ...]
+    grid: str | None = None
+
+
+class SidecarRecord(Record):
+    """An erasure's figures: `NAME.evaluation.json`."""
+
+    schema_: Literal["concept-eraser-evaluation-1"] = Field(alias="schema")
+    erasure_hash: str
+    suites: dict[Text, SuiteRecord]
+
+
+class ModelPlanRecord(Record):
+    batches: tuple[tuple[int, ...], ...]
+
+
+class ManifestRecord(Record):
+    """A suite's run: which model draws which pictures in which batches."""
+
+    schema_: Literal["concept-eraser-suite-1"] = Field(alias="schema")
+    models: dict[str, ModelPlanRecord]
+
+
+def read(kind: type[AnyRecord], said: Any, path: Path, todo: str = AGAIN) -> AnyRecord:
+    """The record in a file's metadata or JSON; FileFormatError names the first entry that is wrong, and `todo`."""
+    try:
+        return kind.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its metadata"
+        raise FileFormatError(f"{path} is damaged: {where} {_in_words(first)}; {todo}") from error
+
+
+def _in_words(error: Any) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    return "is not what it should be: " + str(error["msg"]).removeprefix("Value error, ").lower()
+
+
+def read_json(path: Path, todo: str = AGAIN) -> Any:
+    """The value in a JSON file; FileFormatError when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} cannot be read as JSON ({error}); {todo}") from error
+
+
+def finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """FileFormatError unless every tensor holds numbers, all of them finite."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS or tensor.numel() == 0:
+            raise FileFormatError(
+                f"{path} is damaged: {name} has shape {list(tensor.shape)} and type {tensor.dtype}, floating-point "
+                f"numbers were expected; {AGAIN}"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise FileFormatError(f"{path} is damaged: {name} holds numbers that are not finite; {AGAIN}")
+
+
+def same_tensors(tensors: Mapping[str, Tensor], said: str | None, path: Path) -> None:
+    """FileFormatError unless the tensors have the hash that the file names; a warning where it names none."""
+    if said is None:
+        log.warning("%s names no hash of its tensors, so damage to it cannot be seen: another program wrote it", path)
+    elif tensors_hash(tensors) != said:
+        raise FileFormatError(f"{path} is damaged: its tensors do not have the hash that it names; {AGAIN}")
