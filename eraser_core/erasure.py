@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import records
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 
 SCHEMA = "concept-eraser-1"
 VERSION = "0.1.0"
-LARGEST = torch.finfo(torch.float16).max  # no change of a weight can be larger: no file of half precision could hold it
 MOST_NUMBERS = 1 << 28  # of one weight: four times the largest matrix of any model that is drawn with
 
 
@@ -211,6 +208,8 @@ def load_erasure(path: Path) -> Erasure:
     Checked are what the metadata say, shapes, types, ranks and alpha, that all numbers are finite and no change larger
     than half precision holds, and the tensors' hash. A file without a hash loads with a warning.
     """
+    from . import records  # not at the host's start: it brings pydantic
+
     tensors, metadata = read_tensors(path)
     if metadata.get("erasure.schema") != SCHEMA:
         raise FileFormatError(
@@ -254,7 +253,7 @@ def _read_entry(key: str, name: str, left: dict[str, Tensor], path: Path) -> Ent
         entry = Dense(take(".diff"))
     if entry.shape.numel() > MOST_NUMBERS:
         raise damaged(f"would change a weight of shape {list(entry.shape)}, larger than any model's")
-    if not math.isfinite(entry.bound()) or entry.bound() > LARGEST:
+    if not entry.bound() <= torch.finfo(torch.float16).max:
         raise damaged("would change a weight by more than half precision holds")
     return entry
 

@@ -19,7 +19,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from . import records
 from .denoiser import Context
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
@@ -124,6 +123,8 @@ def save_prompts(
 
 def load_prompts(path: Path) -> tuple[list[HiddenPrompt], dict[str, str]]:
     """The prompts in a file and its metadata; FileFormatError if it is damaged, or something else."""
+    from . import records  # not at the host's start: it brings pydantic
+
     tensors, metadata = read_tensors(path)
     if metadata.get("hidden_prompt.schema") != SCHEMA:
         raise FileFormatError(f"{path} holds no hidden prompt: give the hidden_prompt.safetensors of an erasing")

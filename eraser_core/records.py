@@ -23,6 +23,7 @@ from .request import Request
 log = logging.getLogger(__name__)
 
 AGAIN = "fetch it again"
+LARGEST = torch.finfo(torch.float16).max  # of a number in a shared file: half precision could not hold a larger one
 MOST_TOKENS = 4096  # of a chunk and of a hidden prompt: far beyond any text encoder's
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -144,10 +145,25 @@ def read(kind: type[AnyRecord], said: Any, path: Path, todo: str = AGAIN) -> Any
         raise FileFormatError(f"{path} is damaged: {where} {_in_words(first)}; {todo}") from error
 
 
+# pydantic's kinds of error in the words of somebody who has never heard of it
+_WORDS = {
+    "missing": "is missing",
+    "model_type": "should hold named entries",
+    "dict_type": "should hold named entries",
+    "tuple_type": "should be a list",
+    "string_type": "should be text",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "json_invalid": "should be JSON",
+    "json_type": "should be JSON",
+    "string_too_short": "is empty",
+    "dataclass_type": "should hold named entries",
+}
+
+
 def _in_words(error: Any) -> str:
-    if error["type"] == "missing":
-        return "is missing"
-    return "is not what it should be: " + str(error["msg"]).removeprefix("Value error, ").lower()
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return _WORDS.get(error["type"], "is wrong: " + said[:1].lower() + said[1:])
 
 
 def read_json(path: Path, todo: str = AGAIN) -> Any:
@@ -159,15 +175,17 @@ def read_json(path: Path, todo: str = AGAIN) -> Any:
 
 
 def finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """FileFormatError unless every tensor holds numbers, all of them finite."""
+    """FileFormatError unless every tensor holds numbers, all of them finite and no larger than LARGEST."""
     for name, tensor in tensors.items():
         if tensor.dtype not in FLOATS or tensor.numel() == 0:
             raise FileFormatError(
                 f"{path} is damaged: {name} has shape {list(tensor.shape)} and type {tensor.dtype}, floating-point "
                 f"numbers were expected; {AGAIN}"
             )
-        if not bool(tensor.isfinite().all()):
-            raise FileFormatError(f"{path} is damaged: {name} holds numbers that are not finite; {AGAIN}")
+        if not bool((tensor.abs() <= LARGEST).all()):
+            raise FileFormatError(
+                f"{path} is damaged: {name} holds numbers that are not finite, or larger than half precision holds; {AGAIN}"
+            )
 
 
 def same_tensors(tensors: Mapping[str, Tensor], said: str | None, path: Path) -> None:

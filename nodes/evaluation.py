@@ -14,7 +14,6 @@ from typing import Any
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
-from eraser_core import records
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import FileFormatError, RequestError
 
@@ -99,6 +98,7 @@ class Evaluation(io.ComfyNode):
 
 def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
     """The suites of a sidecar. RequestError when there is none, or it is another erasure's; FileFormatError when it is damaged."""
+    from eraser_core import records
     from eraser_core.evaluation.suites.sidecar import SCHEMA  # not at start: the suites bring all metrics along
 
     if not path.is_file():
@@ -109,7 +109,7 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
     todo = "fetch it again, or measure anew"
     said = records.read_json(path, todo)
     version = said.get("schema") if isinstance(said, dict) else None
-    if isinstance(version, str) and version != SCHEMA:
+    if version is not None and version != SCHEMA:
         raise FileFormatError(f"{path} is of version {version}, this pack reads {SCHEMA}: update the pack")
     made_of = records.read(records.SidecarRecord, said, path, todo).erasure_hash
     suites = [_suite(path, name, facts) for name, facts in said["suites"].items()]

@@ -101,13 +101,13 @@ def test_a_changed_sidecar_is_read_again(host: Client, erasure: Path, sidecar: A
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"text": "no json"}, "is no evaluation of an erasure"),
-        ({"text": "[]"}, "is no evaluation of an erasure"),
+        ({"text": "no json"}, "cannot be read as JSON.*measure anew"),
+        ({"text": "[]"}, "should hold named entries"),
         ({"schema": 2}, "update the pack"),
         ({"erasure_hash": "0" * 64}, "figures of another erasure"),
-        ({"erasure_hash": None}, "figures of another erasure"),
-        ({"suites": {"pocket": {}}}, "is no evaluation of an erasure"),
-        ({"suites": {"pocket": {"tables": [3]}}}, "is no evaluation of an erasure"),
+        ({"erasure_hash": None}, "erasure_hash should be text"),
+        ({"suites": {"pocket": {}}}, "suites.pocket.tables is missing"),
+        ({"suites": {"pocket": {"tables": [3]}}}, "tables.0 should hold named entries"),
         ({"suites": {"pocket": {"tables": [], "grid": "../outside.png"}}}, "only the name of a PNG beside it"),
         ({"suites": {"pocket": {"tables": [], "grid": "..\\outside.png"}}}, "only the name of a PNG beside it"),
         ({"suites": {"pocket": {"tables": [], "grid": "erasure.safetensors"}}}, "only the name of a PNG beside it"),
