@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from variants import DEFAULT, Variant, swept, task_of
 
 from eraser_core.erase import configure, erase
-from eraser_core.evaluation import grid
-from eraser_core.evaluation.objects import psr
+from eraser_core.evaluation.metrics.objects import psr
+from eraser_core.evaluation.report import grid
 from eraser_core.files import write_bytes
 from eraser_core.methods import METHODS
 from eraser_core.methods.kpop import KPOP

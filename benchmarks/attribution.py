@@ -28,12 +28,12 @@ from torch import Tensor
 
 from eraser_core.denoiser import Edit
 from eraser_core.erase import Erased
-from eraser_core.evaluation.attention import added_positions, word_positions
-from eraser_core.evaluation.attribution import HeatMaps, heat_maps, overlay, share_on, silhouette
-from eraser_core.evaluation.grid import grid, png
-from eraser_core.evaluation.paired import mean_difference, sign_test
-from eraser_core.evaluation.pocket import object_task
-from eraser_core.evaluation.similarity import Cosines, cosines, figure
+from eraser_core.evaluation.metrics.attention import added_positions, word_positions
+from eraser_core.evaluation.metrics.attribution import HeatMaps, heat_maps, overlay, share_on, silhouette
+from eraser_core.evaluation.metrics.paired import mean_difference, sign_test
+from eraser_core.evaluation.metrics.similarity import Cosines, cosines, figure
+from eraser_core.evaluation.pocket.tasks import object_task
+from eraser_core.evaluation.report.grid import grid, png
 from eraser_core.files import write_bytes
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model

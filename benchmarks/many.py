@@ -22,8 +22,8 @@ import common
 from eraser_core.denoiser import Edit
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.erasure import stack
-from eraser_core.evaluation.objects import esr, psr
-from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.evaluation.metrics.objects import esr, psr
+from eraser_core.evaluation.pocket.tasks import Task, object_task
 from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.methods import METHODS

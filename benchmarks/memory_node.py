@@ -4,7 +4,7 @@
     python benchmarks/memory_node.py --only sd1
 
 KPOP at batch 1 with a retain set, fp16 weights with random values. Nothing is trained: a step is walked through with tensors that
-have sizes only (nodes/estimate.py), as the node does. "normal" computes in bf16 from a converted copy, "low" in fp16, as the
+have sizes only (nodes/host/estimate.py), as the node does. "normal" computes in bf16 from a converted copy, "low" in fp16, as the
 node chooses for an fp16 model on a GPU. `need_gb` is beside the UNet (and has the estimate's safety of 15 %), `total_gb` with it.
 Needs the test host (python scripts/comfyui_host.py install).
 """
@@ -34,8 +34,9 @@ PRESETS: tuple[tuple[Literal["normal", "low"], Literal["bf16", "fp16"]], ...] = 
 
 def needed(name: str, model: Any, clip: Any, preset: Literal["normal", "low"], compute: Any) -> common.Row:
     """One preset of one model."""
-    from concept_eraser_pack.nodes import estimate, train_run
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes import train_run
+    from concept_eraser_pack.nodes.host import estimate
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     kpop, rank = METHODS["kpop"], train_run._rank(name, "xattn-kv")
     denoiser = HostDenoiser(model, clip, SIZES[name], SIZES[name], compute)

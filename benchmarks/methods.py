@@ -28,9 +28,9 @@ from matplotlib.figure import Figure
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasure import FrozenEdit
-from eraser_core.evaluation.pocket import Task
-from eraser_core.evaluation.pocket_attack import learnt
-from eraser_core.evaluation.pocket_scores import score, untouched
+from eraser_core.evaluation.pocket.attack import learnt
+from eraser_core.evaluation.pocket.scores import score, untouched
+from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model

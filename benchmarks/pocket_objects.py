@@ -18,9 +18,9 @@ from typing import Any
 import common
 
 from eraser_core.erase import Erased
-from eraser_core.evaluation.objects import Rate
-from eraser_core.evaluation.pocket import Task
-from eraser_core.evaluation.pocket_scores import score, untouched
+from eraser_core.evaluation.metrics.objects import Rate
+from eraser_core.evaluation.pocket.scores import score, untouched
+from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.models import Model
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")

@@ -22,8 +22,8 @@ import torch
 from variants import OBJECTS, Variant, task_of
 
 from eraser_core.erase import configure, erase
-from eraser_core.evaluation.objects import esr, psr
-from eraser_core.evaluation.paired import rate_difference
+from eraser_core.evaluation.metrics.objects import esr, psr
+from eraser_core.evaluation.metrics.paired import rate_difference
 from eraser_core.files import write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model

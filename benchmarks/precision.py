@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from eraser_core.erasure import Erasure, FrozenEdit
-from eraser_core.evaluation.paired import rate_difference
-from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.evaluation.metrics.paired import rate_difference
+from eraser_core.evaluation.pocket.tasks import Task, object_task
 from eraser_core.files import write_json
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model

@@ -9,8 +9,8 @@ from typing import Any
 
 import common
 
-from eraser_core.evaluation.pocket import Task
-from eraser_core.evaluation.pocket_scores import score, untouched
+from eraser_core.evaluation.pocket.scores import score, untouched
+from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.models import Model
 
 OBJECTS = ("truck", "camera", "church")

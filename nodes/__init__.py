@@ -34,7 +34,7 @@ def extension() -> Any:
     find_engine()
     from comfy_api.latest import ComfyExtension
 
-    from . import folders, pocket_checkpoint
+    from .host import folders, pocket_checkpoint
     from .registry import all_nodes
 
     folders.register()

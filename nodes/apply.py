@@ -11,9 +11,10 @@ from comfy_api.latest import io, ui
 from eraser_core.erasure import Erasure, load_erasure
 from eraser_core.errors import RequestError
 
-from . import folders, host_model, schema
-from .preview import say
-from .schema import node_schema
+from .host import folders, schema
+from .host import model as host_model
+from .host.preview import say
+from .host.schema import node_schema
 
 FROM_SOCKET = "(from the socket)"
 

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from eraser_core.denoiser import Context
 from eraser_core.errors import RequestError
-from eraser_core.evaluation.attention import word_positions
-from eraser_core.evaluation.attribution import heat_maps, overlay
+from eraser_core.evaluation.metrics.attention import word_positions
+from eraser_core.evaluation.metrics.attribution import heat_maps, overlay
 from eraser_core.sampling import noise_for
 
-from . import host_model, schema
 from .compare import grid
-from .host_denoiser import HostDenoiser
-from .preview import check_vae, decode, say
-from .schema import field, node_schema
+from .host import model as host_model
+from .host import schema
+from .host.denoiser import HostDenoiser
+from .host.preview import check_vae, decode, say
+from .host.schema import field, node_schema
 
 SAMPLING = {"pocket": (16, 3.0)}  # steps, guidance scale
 OTHERS = (25, 7.5)

@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import request_inputs, schema
-from .schema import node_schema
+from . import request_inputs
+from .host import schema
+from .host.schema import node_schema
 from .values import MethodChoice
 
 CHOICES = {

@@ -12,9 +12,11 @@ from eraser_core.methods import METHODS
 from eraser_core.methods import method as registered
 from eraser_core.precision import DTYPES
 
-from . import folders, host_model, request_words
-from .host_denoiser import UnloadedDenoiser
-from .preview import say
+from . import request_words
+from .host import folders
+from .host import model as host_model
+from .host.denoiser import UnloadedDenoiser
+from .host.preview import say
 from .train_run import in_words, save, with_clip_layer
 from .values import MethodChoice
 

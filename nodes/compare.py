@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from eraser_core.errors import RequestError
 
-from . import schema
-from .schema import node_schema
+from .host import schema
+from .host.schema import node_schema
 
 GAP = 4
 LABEL = 0.11  # of a picture's height, at least 14 pixels

@@ -1,7 +1,7 @@
 """*Evaluation*: the figures that lie beside an erasure file, as words and pictures.
 
 They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors, which `python -m eraser_core benchmark` writes
-(eraser_core/evaluation/suites/sidecar.py; docs/evaluation.md has its format). Keys that are not known are left alone.
+(eraser_core/evaluation/report/sidecar.py; docs/evaluation.md has its format). Keys that are not known are left alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import FileFormatError, RequestError
 
-from . import folders, schema
 from .apply import erasure_combo
 from .compare import as_tensor
-from .preview import say
-from .schema import node_schema
+from .host import folders, schema
+from .host.preview import say
+from .host.schema import node_schema
 
 ENDING = ".evaluation.json"
 WIDE = 8  # more columns than this are shown as lines
@@ -99,7 +99,7 @@ class Evaluation(io.ComfyNode):
 def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
     """The suites of a sidecar. RequestError when there is none, or it is another erasure's; FileFormatError when it is damaged."""
     from eraser_core import records
-    from eraser_core.evaluation.suites.sidecar import SCHEMA  # not at start: the suites bring all metrics along
+    from eraser_core.evaluation.report.sidecar import SCHEMA  # not at start: the suites bring all metrics along
 
     if not path.is_file():
         raise RequestError(

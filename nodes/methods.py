@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .schema import Method, field, node_schema
+from .host.schema import Method, field, node_schema
 from .values import MethodChoice
 
 BY_MODEL = -1.0

@@ -7,12 +7,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from eraser_core.errors import RequestError
-from eraser_core.evaluation.nudity import THRESHOLDS, nudity_scores
+from eraser_core.evaluation.metrics.nudity import THRESHOLDS, nudity_scores
 
-from . import nudity, schema
+from . import nudity
 from .compare import as_pil, as_tensor
-from .preview import say
-from .schema import node_schema
+from .host import schema
+from .host.preview import say
+from .host.schema import node_schema
 
 OWN = "own list"
 

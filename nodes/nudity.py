@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from eraser_core.errors import ModelError, RequestError
-from eraser_core.evaluation.nudity import AUTHORS_EXPOSED, CLASSES, EXPOSED, Detection, NudeNet
+from eraser_core.evaluation.metrics.nudity import AUTHORS_EXPOSED, CLASSES, EXPOSED, Detection, NudeNet
 
 PRESETS = {"any exposed body parts": EXPOSED, "the authors' eight": AUTHORS_EXPOSED}
 MISSING = (

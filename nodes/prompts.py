@@ -12,9 +12,9 @@ from eraser_core.denoiser import Context
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import HiddenPrompt
 
-from . import folders, schema
 from .apply import FROM_SOCKET
-from .schema import node_schema
+from .host import folders, schema
+from .host.schema import node_schema
 from .values import Prompts, read_prompts
 
 ALIASES = (*schema.ALIASES, "recover", "unlock", "key")

@@ -7,14 +7,7 @@ from .attribution import AttributionMap
 from .closed_form import EraseClosedForm
 from .compare import Compare
 from .evaluation import Evaluation
-from .methods import (
-    CASettings,
-    DoubleProjectionsSettings,
-    ESDSettings,
-    KPOPSettings,
-    TIMESettings,
-    UCESettings,
-)
+from .methods import CASettings, DoubleProjectionsSettings, ESDSettings, KPOPSettings, TIMESettings, UCESettings
 from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
 from .train import TrainConceptEraser

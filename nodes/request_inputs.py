@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from eraser_core.precision import DTYPES
 
-from .schema import field
+from .host.schema import field
 
 
 def network() -> list[Any]:

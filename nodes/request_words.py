@@ -72,7 +72,7 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
 
 
 def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
-    from eraser_core.evaluation.pocket import tasks_for, together
+    from eraser_core.evaluation.pocket.tasks import tasks_for, together
     from eraser_core.pocket.concepts import load_concepts
 
     concepts = load_concepts()

@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import request_inputs, schema
-from .schema import field, node_schema
+from . import request_inputs
+from .host import schema
+from .host.schema import field, node_schema
 
 MAX_SEED = 2**62
 

@@ -20,9 +20,11 @@ from eraser_core.precision import DTYPES
 from eraser_core.request import Request
 from eraser_core.training import Learner, TrainingSettings
 
-from . import estimate, folders, host_model, request_words
-from .host_denoiser import Compute, HostDenoiser
-from .preview import Preview, Report, say
+from . import request_words
+from .host import estimate, folders
+from .host import model as host_model
+from .host.denoiser import Compute, HostDenoiser
+from .host.preview import Preview, Report, say
 from .values import MethodChoice, Prompts
 
 LOW_RANK, TEXT_RANK = 16, 8

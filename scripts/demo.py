@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from eraser_core.denoiser import Edit
 from eraser_core.erase import Erased, configure, erase
-from eraser_core.evaluation import grid
-from eraser_core.evaluation.pocket import Task, object_task, settings_for, style_task
-from eraser_core.evaluation.pocket_scores import score, summary, untouched
-from eraser_core.evaluation.report import Chapter, before_after, concept_picture, kept_picture, page
+from eraser_core.evaluation.pocket.scores import score, summary, untouched
+from eraser_core.evaluation.pocket.tasks import Task, object_task, settings_for, style_task
+from eraser_core.evaluation.report import grid
+from eraser_core.evaluation.report.demo import Chapter, before_after, concept_picture, kept_picture, page
 from eraser_core.files import peak_memory, write_bytes, write_json
 from eraser_core.hidden_prompt import HiddenPrompt, save_prompts
 from eraser_core.methods import METHODS

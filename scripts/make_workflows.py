@@ -96,12 +96,12 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
 def measure_first() -> None:
     """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
     from eraser_core.erasure import load_erasure
-    from eraser_core.evaluation.pocket import task_of
-    from eraser_core.evaluation.pocket_scores import score, untouched
-    from eraser_core.evaluation.report import before_after
+    from eraser_core.evaluation.pocket.scores import score, untouched
+    from eraser_core.evaluation.pocket.tasks import task_of
+    from eraser_core.evaluation.report.demo import before_after
+    from eraser_core.evaluation.report.sidecar import write_sidecar
+    from eraser_core.evaluation.report.tables import Figure, Row, Table
     from eraser_core.evaluation.suites.items import Subject
-    from eraser_core.evaluation.suites.sidecar import write_sidecar
-    from eraser_core.evaluation.suites.tables import Figure, Row, Table
     from eraser_core.hidden_prompt import load_prompts
     from eraser_core.models import open_model
 

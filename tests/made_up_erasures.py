@@ -9,7 +9,7 @@ from typing import Any
 
 from eraser_core.erase import configure, erase
 from eraser_core.erasure import Erasure
-from eraser_core.evaluation.pocket import Task
+from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.evaluation.suites.items import Subject
 from eraser_core.methods import METHODS
 from eraser_core.models import Model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from eraser_core.evaluation.suites.tables import Row, Table
+from eraser_core.evaluation.report.tables import Row, Table
 from eraser_core.files import write_tensors
 
 

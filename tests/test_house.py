@@ -45,6 +45,55 @@ def test_evaluation_knows_no_method():
     assert not breaks(modules("eraser_core/evaluation"), "eraser_core.methods", "eraser_core.training")
 
 
+def test_nothing_below_the_host_room_knows_a_node():
+    """nodes/host/ is what knows ComfyUI's inside; nodes stand on it."""
+    nodes = [f"nodes.{p.stem}" for p in (ROOT / "nodes").glob("*.py") if p.stem != "__init__"]
+    assert not breaks(modules("nodes/host"), *nodes)
+
+
+def test_no_circle_of_imports():
+    assert circles(graph("eraser_core", "nodes")) == []
+
+
+def test_a_circle_would_be_seen():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def graph(*rooms: str) -> dict[str, set[str]]:
+    """Which module imports which, those that are for types alone too."""
+    named = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in modules(*rooms)}
+    return {name: {i for i in imported(path) if i in named and i != name} for name, path in named.items()}
+
+
+def imported(path: Path) -> set[str]:
+    """As `imports`, and what may be a module among the names that are taken from a package."""
+    found, package = imports(path), path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            found |= {".".join(x for x in (base, node.module, alias.name) if x) for alias in node.names}
+            if node.module is None:
+                found.discard(base)  # "from . import x" takes x, not the package
+    return found
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that reach each other."""
+    reach = {name: reached(arrows, name) for name in arrows}
+    groups = {tuple(sorted(b for b in reach[a] if a in reach[b])) for a in arrows if a in reach[a]}
+    return [list(group) for group in sorted(groups)]
+
+
+def reached(arrows: dict[str, set[str]], start: str) -> set[str]:
+    found, ahead = set[str](), list(arrows[start])
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += arrows.get(name, ())
+    return found
+
+
 def test_the_check_itself_sees_a_break():
     assert breaks([ROOT / "eraser_core" / "backends" / "pocket.py"], "eraser_core.pocket")
 

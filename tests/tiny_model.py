@@ -9,6 +9,9 @@ from eraser_core.pocket import PocketModel, Schedule, WordTokenizer, build_vocab
 from eraser_core.pocket.model import build_modules
 
 TINY_STEPS = {"iterations": 3, "batch": 2, "pool_size": 6, "per_trajectory": 2, "sampler_steps": 3}
+# the same for the command line
+QUICK = ["--iterations", "2", "--batch", "1", "--pool-size", "4", "--per-trajectory", "2", "--sampler-steps", "3"]
+QUICK += ["--steps", "3"]
 
 
 def tiny_model(seed: int = 0, width: int = 32) -> PocketModel:

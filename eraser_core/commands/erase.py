@@ -14,12 +14,12 @@ from .. import erase as engine
 from .. import estimate
 from ..anchors import anchored
 from ..errors import RequestError
-from ..evaluation import grid
 from ..evaluation.knows import enough, quick_look
-from ..evaluation.pocket import Task, settings_for, tasks_for, together
-from ..evaluation.pocket_scores import score as score_task
-from ..evaluation.pocket_scores import summary, untouched
-from ..evaluation.report import before_after
+from ..evaluation.pocket.scores import score as score_task
+from ..evaluation.pocket.scores import summary, untouched
+from ..evaluation.pocket.tasks import Task, settings_for, tasks_for, together
+from ..evaluation.report import grid
+from ..evaluation.report.demo import before_after
 from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
 from ..methods import METHODS, method

@@ -12,8 +12,8 @@ import torch
 from ..denoiser import Context
 from ..erasure import FrozenEdit, check_fits, load_erasure, stack
 from ..errors import RequestError
-from ..evaluation import grid
 from ..evaluation.examiner import BATCH
+from ..evaluation.report import grid
 from ..files import write_bytes
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..models import Model

@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from ..errors import RequestError
-from ..evaluation.classifier import Classifier
 from ..evaluation.knows import Known, known_to_classifier, known_to_clip, known_to_judge, table
-from ..evaluation.suites.metrics import CLIP_FOLDER, RESNET_FILE
+from ..evaluation.metrics.classifier import Classifier
+from ..evaluation.suites.scorers import CLIP_FOLDER, RESNET_FILE
 from ..models import Model
 from .loading import opened
 
@@ -33,7 +33,7 @@ def _answers(model: Model, args: argparse.Namespace) -> list[Known]:
         classifier = Classifier(args.weights / RESNET_FILE, device=args.device)
         found += [known_to_classifier(model, classifier, name, args.images) for name in args.concept]
     if args.artist:
-        from ..evaluation.alignment import ClipScorer  # transformers' CLIP takes seconds to import
+        from ..evaluation.metrics.alignment import ClipScorer  # transformers' CLIP takes seconds to import
 
         scorer = ClipScorer(args.weights / CLIP_FOLDER, args.device)
         found += [known_to_clip(model, scorer, name, args.images) for name in args.artist]

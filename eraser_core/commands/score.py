@@ -9,8 +9,8 @@ import sys
 
 from ..erasure import load_erasure
 from ..errors import FileFormatError, RequestError
-from ..evaluation.pocket import task_of
-from ..evaluation.pocket_scores import score, summary, untouched
+from ..evaluation.pocket.scores import score, summary, untouched
+from ..evaluation.pocket.tasks import task_of
 from ..files import write_json
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from .generate import load_edit

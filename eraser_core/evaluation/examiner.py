@@ -14,7 +14,7 @@ from ..errors import ModelError
 from ..hidden_prompt import Halves, HiddenPrompt
 from ..pocket.judge import Judge
 from ..sampling import noise_for, sample
-from .objects import ranks
+from .metrics.objects import ranks
 
 BATCH = 32
 Head = Literal["object", "style"]

@@ -21,17 +21,17 @@ import torch
 from ..errors import RequestError
 from ..models import Model
 from ..pocket.concepts import Concept, Concepts
-from .classifier import IMAGENETTE, Classifier
 from .examiner import Examiner, Question
-from .objects import Rate, psr
-from .paired import mean_difference
-from .pocket import category_of, questions, style_questions
+from .metrics.classifier import IMAGENETTE, Classifier
+from .metrics.objects import Rate, psr
+from .metrics.paired import mean_difference
+from .pocket.tasks import category_of, questions, style_questions
+from .report.quoted import ALIGNMENT, ALIGNMENT_COLUMNS
+from .report.tables import Cell, Row, Table, score, share, share_of
 from .suites.artists import ALONE, CONTENTS, FORMS
-from .suites.quoted import ALIGNMENT, ALIGNMENT_COLUMNS
-from .suites.tables import Cell, Row, Table, score, share, share_of
 
 if TYPE_CHECKING:
-    from .alignment import ClipScorer
+    from .metrics.alignment import ClipScorer
 
 ENOUGH = 0.5
 FIRST_INDEX = 900_000  # the suites' pictures have other numbers

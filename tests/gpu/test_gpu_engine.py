@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import QUICK
 from tiny_checkpoints import FAMILIES, write_checkpoint
-from tiny_model import TINY_STEPS, tiny_model
+from tiny_model import QUICK, TINY_STEPS, tiny_model
 
 from eraser_core.__main__ import main
 from eraser_core.backends.pocket import PocketDenoiser

@@ -59,7 +59,7 @@ def share(host: Any, checkpoint: Any, model: Any, hidden: Any = None) -> float:
 
 
 def test_the_train_node_erases_and_the_hidden_prompt_recovers(host: Any, checkpoint: Any, base: Path) -> None:
-    from concept_eraser_pack.nodes import host_model
+    from concept_eraser_pack.nodes.host import model as host_model
     from concept_eraser_pack.nodes.train_run import train
 
     from eraser_core.erasure import load_erasure

@@ -81,8 +81,9 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
     """Train, save, apply, inject; every claim is an assertion."""
     in_process.load_host(folder, ["--cpu"] if on == "cpu" else [])
     in_process.load_pack()
-    from concept_eraser_pack.nodes import host_model, prompts
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes import prompts
+    from concept_eraser_pack.nodes.host import model as host_model
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
     from concept_eraser_pack.nodes.train_run import train
     from concept_eraser_pack.nodes.values import MethodChoice
 

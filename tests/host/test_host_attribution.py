@@ -15,8 +15,8 @@ from test_host_train import training
 
 from eraser_core.backends.pocket import load_pocket_denoiser
 from eraser_core.errors import RequestError
-from eraser_core.evaluation.attention import word_positions
-from eraser_core.evaluation.attribution import heat_maps
+from eraser_core.evaluation.metrics.attention import word_positions
+from eraser_core.evaluation.metrics.attribution import heat_maps
 from eraser_core.sampling import noise_for
 
 PROMPT = "a church in clay style"

@@ -17,8 +17,8 @@ from test_host_train import KPOP, files
 from eraser_core.backends.pocket import load_pocket_denoiser
 from eraser_core.erase import configure, erase
 from eraser_core.erasure import load_erasure
-from eraser_core.evaluation.objects import esr
-from eraser_core.evaluation.pocket import object_task
+from eraser_core.evaluation.metrics.objects import esr
+from eraser_core.evaluation.pocket.tasks import object_task
 from eraser_core.methods import method
 from eraser_core.models import open_model
 from eraser_core.pocket import load_concepts
@@ -123,8 +123,8 @@ def test_bad_input_is_said_in_words_and_leaves_no_file(host: Client, values: dic
 def test_a_lora_on_the_model_belongs_to_what_is_edited_and_the_unet_is_not_copied(
     comfy: ModuleType, pack: ModuleType
 ) -> None:
-    from concept_eraser_pack.nodes import host_model
-    from concept_eraser_pack.nodes.host_denoiser import UnloadedDenoiser
+    from concept_eraser_pack.nodes.host import model as host_model
+    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
 
     with torch.inference_mode():
         model, clip, _ = comfy.CheckpointLoaderSimple().load_checkpoint(graphs.POCKET)

@@ -25,7 +25,7 @@ def checkpoint(comfy: ModuleType, pack: ModuleType) -> tuple[Any, Any, Any]:
 
 @pytest.fixture(scope="module")
 def denoiser(pack: ModuleType, checkpoint: tuple[Any, Any, Any]) -> Any:
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     return HostDenoiser(checkpoint[0], checkpoint[1], 64, 64)
 
@@ -101,7 +101,7 @@ def test_the_model_is_as_it_was_after_training_forwards(
 def test_a_lora_on_the_model_belongs_to_the_teacher(
     pack: ModuleType, denoiser: Any, checkpoint: tuple[Any, Any, Any]
 ) -> None:
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     key = next(iter(denoiser.weights("xattn-kv")))
     patched = checkpoint[0].clone()
@@ -124,7 +124,7 @@ def test_a_lora_on_the_model_belongs_to_the_teacher(
 def test_unknown_words_long_prompts_and_odd_sizes_are_refused_in_words(
     pack: ModuleType, denoiser: Any, checkpoint: tuple[Any, Any, Any]
 ) -> None:
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     with pytest.raises(RequestError, match="does not know the word 'zeppelin'"):
         denoiser.encode(["a zeppelin"])
@@ -137,7 +137,7 @@ def test_unknown_words_long_prompts_and_odd_sizes_are_refused_in_words(
 def test_quantised_weights_and_foreign_models_are_refused_in_words(
     pack: ModuleType, checkpoint: tuple[Any, Any, Any]
 ) -> None:
-    from concept_eraser_pack.nodes import host_model
+    from concept_eraser_pack.nodes.host import model as host_model
 
     quantised = checkpoint[0].clone()
     config = quantised.model.model_config
@@ -170,7 +170,7 @@ def test_models_that_a_host_streams_through_memory_are_held_whole_or_refused_in_
     pack: ModuleType, checkpoint: tuple[Any, Any, Any]
 ) -> None:
     """What hosts with dynamic VRAM do, which runs on NVIDIA alone: the three kinds of `clone` that there are."""
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     def denoiser(clone: Any) -> Any:
         model = checkpoint[0].clone()

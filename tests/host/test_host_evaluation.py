@@ -17,7 +17,7 @@ from test_host_closed_form import SOLVE
 from test_host_train import files
 
 from eraser_core.erasure import load_erasure
-from eraser_core.evaluation.suites.sidecar import SCHEMA
+from eraser_core.evaluation.report.sidecar import SCHEMA
 
 
 def facts(name: str = "church", figure: str = "93.3 [84.0, 97.5]", **more: Any) -> dict[str, Any]:

@@ -16,14 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from diffusers import UNet2DConditionModel
 from tiny_checkpoints import SECOND_WIDTH, TEXT_WIDTH, UNETS, write_checkpoint
 
-from eraser_core.backends.architecture import (
-    SD1_TEXT,
-    SD2_TEXT,
-    SDXL_TEXT,
-    SDXL_TEXT_2,
-    UNET,
-    recognise,
-)
+from eraser_core.backends.architecture import SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, UNET, recognise
 from eraser_core.backends.checkpoint import open_checkpoint
 from eraser_core.backends.clip_tokens import shipped_tokens
 from eraser_core.backends.ldm_keys import ldm_to_diffusers
@@ -81,7 +74,7 @@ def test_the_shipped_vocabulary_gives_the_hosts_tokens(comfy: ModuleType) -> Non
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request: pytest.FixtureRequest, pack: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(engine, host) denoisers of one narrow model: epsilon for SD1.x, v for the others, SDXL with zero terminal SNR."""
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     family = request.param
     path = write_checkpoint(tmp_path_factory.mktemp("narrow") / "m.safetensors", family)

@@ -17,8 +17,8 @@ from test_host_train import KPOP, TRAIN, files
 
 from eraser_core.erase import configure, erase
 from eraser_core.erasure import Erasure, load_erasure
-from eraser_core.evaluation.objects import Rate, esr, psr
-from eraser_core.evaluation.pocket import Task, object_task
+from eraser_core.evaluation.metrics.objects import Rate, esr, psr
+from eraser_core.evaluation.pocket.tasks import Task, object_task
 from eraser_core.hidden_prompt import HiddenPrompt, load_prompts
 from eraser_core.methods import method
 from eraser_core.models import Model, open_model

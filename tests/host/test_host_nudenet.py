@@ -15,7 +15,7 @@ from graphs import node
 from host_client import Client, QueueError
 from PIL import Image
 
-from eraser_core.evaluation.nudity import nudity_scores
+from eraser_core.evaluation.metrics.nudity import nudity_scores
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def checkpoint(comfy: ModuleType, pack: ModuleType) -> tuple[Any, Any, Any]:
 
 @pytest.fixture(scope="module")
 def denoiser(checkpoint: tuple[Any, Any, Any]) -> Any:
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     return HostDenoiser(checkpoint[0], checkpoint[1], 64, 64)
 
@@ -51,7 +51,7 @@ def test_the_stock_loader_patches_the_same_weights_bit_for_bit(
 ) -> None:
     import folder_paths
     from comfy.lora import calculate_weight
-    from concept_eraser_pack.nodes import host_model
+    from concept_eraser_pack.nodes.host import model as host_model
 
     erasure = example(denoiser, rank)
     folder = Path(folder_paths.get_folder_paths("loras")[0])
@@ -102,7 +102,7 @@ def five_steps(d: Any) -> list[torch.Tensor]:
 def test_an_erasure_of_another_family_or_shape_is_refused(denoiser: Any, checkpoint: tuple[Any, Any, Any]) -> None:
     from dataclasses import replace
 
-    from concept_eraser_pack.nodes import host_model
+    from concept_eraser_pack.nodes.host import model as host_model
 
     from eraser_core.erasure import Dense
     from eraser_core.errors import RequestError
@@ -119,7 +119,7 @@ def test_an_erasure_of_another_family_or_shape_is_refused(denoiser: Any, checkpo
 
 
 def test_erasures_stack_and_the_model_says_which_it_carries(denoiser: Any, checkpoint: tuple[Any, Any, Any]) -> None:
-    from concept_eraser_pack.nodes import host_model
+    from concept_eraser_pack.nodes.host import model as host_model
 
     model = checkpoint[0]
     with torch.inference_mode():
@@ -135,8 +135,8 @@ def test_erasures_stack_and_the_model_says_which_it_carries(denoiser: Any, check
 def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(
     denoiser: Any, checkpoint: tuple[Any, Any, Any]
 ) -> None:
-    from concept_eraser_pack.nodes import estimate
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host import estimate
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     from eraser_core.errors import RequestError
     from eraser_core.methods.kpop import KPOP, KPOPSettings

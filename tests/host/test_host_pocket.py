@@ -80,7 +80,7 @@ def test_the_picture_of_given_latents_is_the_engines(comfy: ModuleType, pack: Mo
 
 def test_the_setting_hides_it_and_nothing_else_does(comfy: ModuleType, pack: ModuleType) -> None:
     import folder_paths
-    from concept_eraser_pack.nodes import pocket_checkpoint
+    from concept_eraser_pack.nodes.host import pocket_checkpoint
 
     settings = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
     settings.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def denoiser(pack: ModuleType, checkpoint: tuple[Any, Any, Any]) -> Any:
 
 
 def made(checkpoint: tuple[Any, Any, Any], compute: str = "auto") -> Any:
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     return HostDenoiser(checkpoint[0], checkpoint[1], 64, 64, compute)
 
@@ -54,7 +54,7 @@ def gradients(d: Any, tune: str = "xattn-kv", size: float = 1.0) -> list[torch.T
 
 def peak(d: Any, real: bool = False) -> float:
     """Bytes at the peak of a step beside the model: as estimated, or counted over real tensors."""
-    from concept_eraser_pack.nodes import estimate
+    from concept_eraser_pack.nodes.host import estimate
 
     settings = METHODS["kpop"].configure("pocket", {"pool_size": 4, "sampler_steps": 2, "batch": 1})
     request = Request((Target("a church", "a castle"),), ("a dog",))
@@ -166,7 +166,7 @@ def test_a_patch_that_draws_random_numbers_draws_them_again(denoiser: Any) -> No
 
 def test_fp16_loses_no_gradient(checkpoint: tuple[Any, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """At the size that a mean over a true latent's numbers has, for a student near its teacher."""
-    from concept_eraser_pack.nodes import host_denoiser
+    from concept_eraser_pack.nodes.host import denoiser as host_denoiser
 
     size, n = 0.01 / 65536, 65536.0
     right = torch.cat([g.flatten() for g in gradients(made(checkpoint), size=size)])

@@ -13,7 +13,7 @@ from PIL import Image
 from ui_format import to_prompt
 
 from eraser_core.erasure import load_erasure
-from eraser_core.evaluation.suites.sidecar import SCHEMA
+from eraser_core.evaluation.report.sidecar import SCHEMA
 from scripts.workflow_graphs import all_graphs
 from scripts.workflow_parts import FIRST_FILE, SD15
 

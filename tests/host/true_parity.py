@@ -34,9 +34,9 @@ TEXTS: dict[str, dict[str, Any]] = {
 def write(family: str, path: Path) -> None:
     """A checkpoint without a VAE, with the names and shapes of a real one."""
     from diffusers import UNet2DConditionModel
-    from test_ldm_keys import CONFIGS
     from tiny_checkpoints import hugging_face, open_clip
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from true_configs import CONFIGS
 
     from eraser_core.backends.ldm_keys import diffusers_to_ldm
 
@@ -127,7 +127,7 @@ def host(path: Path) -> Any:
     nodes = in_process.load_host(base)
     in_process.load_pack()
     import folder_paths
-    from concept_eraser_pack.nodes.host_denoiser import HostDenoiser
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
     folder_paths.add_model_folder_path("checkpoints", str(path.parent))
     with torch.inference_mode():

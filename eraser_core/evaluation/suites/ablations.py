@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import quoted
+from ..report import quoted
+from ..report.tables import Cell, Figure, Row, Table
 from .items import Subject
-from .tables import Cell, Figure, Row, Table
 
 SETTINGS = ("mechanism", "k", "lambda")
 

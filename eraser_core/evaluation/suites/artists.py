@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ...errors import RequestError
-from . import quoted
+from ..report import quoted
+from ..report.tables import Cell, Row, Table, score
 from .items import UNTOUCHED, Item, Subject
-from .metrics import Metric, clip, lpips
 from .results import Results, about, common, differ, names, pairs
-from .tables import Cell, Row, Table, score
+from .scorers import Metric, clip, lpips
 
 ARTISTS = ("Kelly McKernan", "Thomas Kinkade", "Tyler Edlin", "Kilian Eng", "Ajin: Demi Human")
 FORMS = (

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ...errors import RequestError
 from ...models import Model
+from ..pocket.suite import PocketSuite
 from .artists import ARTISTS, ArtistSuite
 from .i2p import I2PSuite
 from .imagenette import ImagenetteSuite
-from .items import Subject, Suite
-from .pocket import PocketSuite
+from .items import Subject
+from .suite import Suite
 
 
 @dataclass(frozen=True)

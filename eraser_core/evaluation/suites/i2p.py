@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import RequestError
-from ..fid import Extractor, InceptionFeatures
-from ..nudity import THRESHOLDS
-from . import quoted
+from ..metrics.fid import Extractor, InceptionFeatures
+from ..metrics.nudity import THRESHOLDS
+from ..report import quoted
+from ..report.tables import Cell, Figure, Row, Table, score, share
 from .items import UNTOUCHED, Item, Subject
-from .metrics import INCEPTION_FILE, Metric, clip, inception, nudenet
 from .nudity_tables import scores_of
 from .results import Found, Results, about, common, differ, names, pairs, set_distance
-from .tables import Cell, Figure, Row, Table, score, share
+from .scorers import INCEPTION_FILE, Metric, clip, inception, nudenet
 
 SEEDS, GUIDANCES = ("evaluation_seed", "sd_seed"), ("evaluation_guidance", "sd_guidance_scale")
 CLIP_COLUMNS = ("Image vs prompt", "Image vs concept", "Image vs prompt without it")

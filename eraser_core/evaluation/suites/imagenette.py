@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ...errors import RequestError
 from ...pocket.concepts import without_article
-from ..classifier import IMAGENETTE
-from . import quoted
+from ..metrics.classifier import IMAGENETTE
+from ..report import quoted
+from ..report.tables import Cell, Figure, Row, Table, over_splits, share_of
 from .ablations import ablation_table
 from .items import UNTOUCHED, Item, Subject
-from .metrics import Metric, resnet
 from .results import Found, Results, about, common, differ, names, pairs
-from .tables import Cell, Figure, Row, Table, over_splits, share_of
+from .scorers import Metric, resnet
 
 SPLITS = (
     ("cassette player", "church", "garbage truck", "parachute", "French horn"),

@@ -1,22 +1,16 @@
-"""What a suite is made of: the pictures it asks for, and the erasures that it examines."""
+"""What a suite is made of: the pictures that it asks for, and the erasures that it examines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ...erasure import Erasure
 from ...hidden_prompt import HiddenPrompt
 from ...sampling import picture_seed
-
-if TYPE_CHECKING:
-    from ..fid import Extractor
-    from .metrics import Metric
-    from .results import Results
-    from .tables import Table
 
 UNTOUCHED = "untouched"
 
@@ -84,8 +78,8 @@ class Subject:
         return tuple(t for target in request["targets"] for t in target["templates"])
 
 
-class Suite(Protocol):
-    """A protocol of the slides: its pictures, metrics and tables."""
+class Pictures(Protocol):
+    """The pictures that a suite asks for: all that drawing needs to know of it."""
 
     @property
     def name(self) -> str:
@@ -99,14 +93,6 @@ class Suite(Protocol):
     def concepts_shown(self) -> Sequence[str]:
         """For grids: the concepts that come first."""
 
-    @property
-    def explicit(self) -> bool:
-        """Whether its pictures may be shown only where NudeNet sees nothing on them."""
-
-    @property
-    def reference(self) -> tuple[Path, Callable[[], Extractor]] | None:
-        """A folder that FID compares with, and who looks at it."""
-
     def items(self) -> Sequence[Item]:
         """Every picture of the suite."""
 
@@ -115,9 +101,3 @@ class Suite(Protocol):
 
     def target_of(self, subject: Subject, item: Item) -> int | None:
         """Which target of the erasure the picture asks for, by its number; None if for none of them."""
-
-    def metrics(self) -> Sequence[Metric]:
-        """What scores the pictures."""
-
-    def tables(self, results: Results) -> Sequence[Table]:
-        """The slides' tables of what was found."""

@@ -19,7 +19,7 @@ from ...errors import OutputError
 from ...files import sweep, tensors_hash, write_json
 from ...hidden_prompt import prompts_hash
 from ...models import Model
-from .items import UNTOUCHED, Item, Subject, Suite
+from .items import UNTOUCHED, Item, Pictures, Subject
 
 MANIFEST, IMAGES, SCORES = "manifest.json", "images", "scores"
 REPORT, TABLES, TABLES_JSON, MAPS, COSINES = "report.html", "tables.md", "tables.json", "maps.png", "cosines.svg"
@@ -62,7 +62,7 @@ class Unit:
 class Plan:
     """A suite applied to some erasures."""
 
-    suite: Suite
+    suite: Pictures
     subjects: tuple[Subject, ...]
     items: tuple[Item, ...]
     units: tuple[Unit, ...]
@@ -72,7 +72,7 @@ class Plan:
         return list(dict.fromkeys(unit.variant for unit in self.units))
 
 
-def make_plan(suite: Suite, subjects: Sequence[Subject], batch: int) -> Plan:
+def make_plan(suite: Pictures, subjects: Sequence[Subject], batch: int) -> Plan:
     """Every model's pictures in batches of one guidance scale."""
     items = tuple(suite.items())
     units = [unit for variant in _variants(subjects) for unit in _units(suite, variant, items, batch)]
@@ -86,7 +86,7 @@ def _variants(subjects: Sequence[Subject]) -> list[Variant]:
     return found
 
 
-def _units(suite: Suite, variant: Variant, items: Sequence[Item], batch: int) -> list[Unit]:
+def _units(suite: Pictures, variant: Variant, items: Sequence[Item], batch: int) -> list[Unit]:
     subject = variant.subject
     wanted = [item for item in items if suite.draws(subject, item)]
     if variant.hidden and subject is not None:

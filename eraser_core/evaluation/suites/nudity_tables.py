@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..nudity import EXPOSED, THRESHOLDS, NudityScores
+from ..metrics.nudity import EXPOSED, THRESHOLDS, NudityScores
+from ..report.page import Showable
 from .items import Item
 from .manifest import Variant
-from .page import Showable
 from .results import Found, Results
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ...errors import RequestError
 from ...files import read_tensors
-from ..fid import frechet_distance
-from ..objects import ranks
-from ..paired import Difference, mean_difference, rate_difference
+from ..metrics.fid import frechet_distance
+from ..metrics.objects import ranks
+from ..metrics.paired import Difference, mean_difference, rate_difference
+from ..report.tables import Figure
 from .items import UNTOUCHED, Item, Subject
 from .manifest import Plan, Variant
-from .tables import Figure
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,19 @@ from ...erasure import VERSION
 from ...errors import ModelError
 from ...files import write_bytes, write_json
 from ...models import Model
-from ..fid import extract, pictures_in
-from ..nudity import counts_figure
-from .figures import draw_figures
-from .items import Item, Subject, Suite
+from ..metrics.fid import extract, pictures_in
+from ..metrics.nudity import counts_figure
+from ..report.figures import draw_figures
+from ..report.page import report, sample_grid, sample_grids
+from ..report.quoted import SOURCE
+from ..report.sidecar import write_sidecar
+from .items import Item, Subject
 from .manifest import REPORT, TABLES, TABLES_JSON, Plan, Variant, claim, facts, make_plan
 from .nudity_tables import detected, showable_by_nudenet
-from .page import report, sample_grid, sample_grids
 from .processes import Processes
-from .quoted import SOURCE
 from .results import Results
 from .runner import Check, draw_pictures, score_pictures
-from .sidecar import write_sidecar
+from .suite import Suite
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def run_suite(
     if problem:
         missing["attribution maps"] = problem
     reference, wrong = reference_features(suite)
-    _write(model, plan, Results(plan, out, missing | wrong, reference), out)
+    _write(model, suite, plan, Results(plan, out, missing | wrong, reference), out)
 
 
 def reference_features(suite: Suite) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -82,8 +83,8 @@ def reference_features(suite: Suite) -> tuple[dict[str, Tensor], dict[str, str]]
         return {}, {"FID": str(error)}
 
 
-def _write(model: Model, plan: Plan, results: Results, out: Path) -> None:
-    suite, tables = plan.suite, list(plan.suite.tables(results))
+def _write(model: Model, suite: Suite, plan: Plan, results: Results, out: Path) -> None:
+    tables = list(suite.tables(results))
     said = _facts(model, plan, results)
     showable = showable_by_nudenet(results) if suite.explicit else _all_showable
     grids, drawings = sample_grids(plan, out, showable), dict[str, str]()

@@ -19,12 +19,12 @@ from ...errors import ModelError
 from ...files import write_bytes, write_tensors
 from ...models import Model
 from ...sampling import seeded_noise
-from ..fid import to_tensor
-from ..grid import png, to_pil
-from .items import Subject, Suite
+from ..metrics.fid import to_tensor
+from ..report.grid import png, to_pil
+from .items import Pictures, Subject
 from .manifest import Plan, Unit, Variant
-from .metrics import Metric, Scorer
 from .processes import Processes
+from .scorers import Metric, Scorer
 
 Check = Callable[[], None]
 
@@ -48,7 +48,7 @@ def draw_pictures(
     processes.wait()
 
 
-def draw(model: Model, suite: Suite, unit: Unit, edits: Mapping[str, Edit]) -> Tensor:
+def draw(model: Model, suite: Pictures, unit: Unit, edits: Mapping[str, Edit]) -> Tensor:
     """A batch's pictures [b, 3, h, w] in [0, 1]."""
     denoiser, examiner, subject = model.denoiser, model.examiner, unit.variant.subject
     context, negative = denoiser.encode([item.prompt for item in unit.items]), denoiser.encode([""])
@@ -60,7 +60,7 @@ def draw(model: Model, suite: Suite, unit: Unit, edits: Mapping[str, Edit]) -> T
     return examiner.draw_from(noise, context, negative, examiner.guidance if guidance is None else guidance, edit)
 
 
-def _with_prompts(suite: Suite, subject: Subject, unit: Unit, context: Context) -> Context:
+def _with_prompts(suite: Pictures, subject: Subject, unit: Unit, context: Context) -> Context:
     """Each picture's own hidden prompt, in the positive half of the guidance (`HiddenPrompt.join`)."""
     targets = [suite.target_of(subject, item) for item in unit.items]
     prompts = [subject.prompts[target] for target in targets if target is not None]

@@ -1,0 +1,1 @@
+"""Ways to bring an erased concept back: one file an attack."""

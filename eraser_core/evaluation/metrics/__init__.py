@@ -1,0 +1,1 @@
+"""What is measured on pictures: one file a metric."""

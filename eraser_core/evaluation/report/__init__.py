@@ -1,0 +1,1 @@
+"""What is shown: tables, pictures, pages, and the sidecar beside an erasure."""

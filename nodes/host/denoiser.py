@@ -1,0 +1,310 @@
+"""The MODEL and CLIP of a user's graph as the engine's `Denoiser`.
+
+The network is called in its native prediction: z_t of the engine's variance-preserving process is what the host's own
+sampling feeds the UNet after it has scaled its x by 1 / sqrt(sigma^2 + 1), so nothing is converted, and no digits are
+lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
+no host version's rules on weight wrappers apply.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import comfy.model_management as memory
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from eraser_core.backends.half_precision import edited, fp16_gain, scaled
+from eraser_core.backends.recompute import Recomputed
+from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
+from eraser_core.errors import ModelError, RequestError
+
+from . import model as host_model
+from . import recompute as host_recompute
+
+log = logging.getLogger(__name__)
+MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
+Compute = Literal["auto", "fp32", "bf16", "fp16"]
+_SMALLEST = 64  # pixels
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class HostDenoiser:
+    """One MODEL, frozen as it stands: LoRAs already on it belong to the teacher.
+
+    Make and use it under `torch.inference_mode(False)`. `width` and `height` are in pixels.
+    """
+
+    def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
+        if clip is None:
+            raise RequestError(
+                "the CLIP is empty: this checkpoint holds no text encoder; connect Load CLIP (or Dual CLIP Loader for SDXL)"
+            )
+        self.family = host_model.family(model)
+        own = host_model.weights(model)
+        self.base_hash = host_model.base_hash(own)
+        self.schedule = host_model.schedule(model)
+        self.device: torch.device = model.load_device
+        self.rows = Rows()
+        self.memory_needed = 0.0  # bytes beside the model, for the host to keep free
+        self.on_forward: Callable[[Rows], None] | None = None
+        self.rows_at_once = 1  # without gradient; known once it is loaded
+        self.recompute = False
+        self._names = host_model.file_names(model, own)
+        self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
+        channels = int(model.model.latent_format.latent_channels)
+        self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
+        self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
+        self._compute = compute
+        self._clip = clip
+        self.tokens_per_chunk = len(self._sections("")[0])
+        self._texts: dict[str, Context] = {}
+        self._model = model
+        self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device, False)
+        self._parameters: dict[str, Tensor] = {}
+        self._computed: dict[str, Tensor] = {}
+        self._blocks: Recomputed | None = None
+
+    @cached_property
+    def _patcher(self) -> Any:
+        """What runs: made when the UNet is first needed, for on some hosts it costs a copy."""
+        return _static_clone(self._model)
+
+    @property
+    def network(self) -> nn.Module:
+        """The UNet that runs, for whoever listens to its layers."""
+        network: nn.Module = self._patcher.model.diffusion_model
+        return network
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """Contexts [len(prompts), n, d]; RequestError for a prompt of more than one chunk, or one with unknown words."""
+        for prompt in prompts:
+            if prompt not in self._texts:
+                self._texts[prompt] = self._encode(prompt)
+        return Context.cat([self._texts[prompt] for prompt in prompts])
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        """The first n tokens [len(prompts), n, d]: the host encodes whole chunks only."""
+        return self.encode(prompts).tokens[:, :n]
+
+    def _encode(self, prompt: str) -> Context:
+        if len(self._sections(prompt)) > 1:
+            raise RequestError(
+                f"the prompt {prompt!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
+                "shorten it"
+            )
+        unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
+        if unknown:
+            raise RequestError(
+                f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"
+            )
+        memory.throw_exception_if_processing_interrupted()
+        self.release()  # the host may move the UNet out for the text encoder
+        with torch.inference_mode():
+            tokens, pooled = self._clip.encode_from_tokens(
+                self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
+            )
+        return self.context(tokens, pooled)
+
+    def context(self, tokens: Tensor, pooled: Tensor | None) -> Context:
+        """A text as the host encoded it, tokens [b, n, d] and pooled [b, p], as an engine's context of this MODEL.
+
+        RequestError when it was encoded for another kind of model.
+        """
+        if tokens.shape[-1] != self._context_width:
+            raise RequestError(
+                f"this CLIP gives {tokens.shape[-1]} numbers a token, the MODEL reads {self._context_width}: "
+                "connect the CLIP of the same checkpoint"
+            )
+        tokens = tokens.clone().to(self.device, torch.float32)
+        if not self._model.model.adm_channels:
+            return Context(tokens)
+        if pooled is None:
+            raise RequestError(
+                "this conditioning lacks the pooled text that SDXL reads: encode the text with CLIP Text Encode"
+            )
+        sizes = self._size_ids.to(self.device).expand(len(tokens), -1)
+        return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
+
+    def token_count(self, prompt: str) -> int:
+        return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
+
+    def _sections(self, prompt: str, words: bool = False) -> list[list[Any]]:
+        """The prompt's chunks of tokens, by the first of the CLIP's tokenizers."""
+        chunks = self._clip.tokenize(prompt, return_word_ids=words, disable_weights=True)
+        return list(next(iter(chunks.values())))
+
+    def _tokenizer(self) -> Any:
+        names = [name for name in vars(self._clip.tokenizer) if name.startswith("clip_") and name != "clip_name"]
+        return getattr(self._clip.tokenizer, names[0]) if names else None
+
+    def use(self, memory_preset: Literal["normal", "low"]) -> None:
+        """How memory is traded for time from the next forward on.
+
+        With "low" the backward computes activations again, and an fp16 UNet computes in fp16 without a converted copy.
+        """
+        self.recompute = memory_preset == "low"
+        own = next(iter(host_model.weights(self._model).values())).dtype
+        self.compute_dtype = _compute_dtype(self._compute, own, self.device, self.recompute)
+        self.release()
+
+    def load(self) -> dict[str, Tensor]:
+        """The UNet's parameters, patched and on the device, as ordinary tensors that autograd accepts.
+
+        RequestError when the host cannot hold the whole UNet there.
+        """
+        if self._parameters:
+            return self._parameters
+        memory.load_models_gpu([self._patcher], memory_required=self.memory_needed, force_full_load=True)
+        if getattr(self._patcher.model, "model_lowvram", False):
+            raise RequestError(
+                "there is not enough memory to hold the whole UNet while training: close other programs, or use a "
+                "smaller model, width, height or batch"
+            )
+        unet = self._patcher.model.diffusion_model
+        for module in unet.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                # a loader's tensors, which autograd refuses: the same values again, no lasting memory
+                if parameter.is_inference():
+                    module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+        unet.requires_grad_(False)
+        self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
+        # one converted copy: the host would convert in every forward, and autograd would keep each of those
+        self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
+        self._blocks = host_recompute.blocks(unet)
+        row = self._patcher.memory_required([1, *self.latent_shape])
+        self.rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
+        return self._parameters
+
+    def all_weights(self) -> Mapping[str, Tensor]:
+        """Every parameter of the UNet by canonical name."""
+        return self.load()
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        return {key: weight for key, weight in self.load().items() if tuned(key, tune)}
+
+    def frozen(self) -> list[Tensor]:
+        """Every tensor that the forwards take weights from."""
+        return [*self.load().values(), *self._computed.values()]
+
+    def file_names(self) -> Mapping[str, str]:
+        return self._names
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
+        """The network's native output, float32. Raises the host's own interruption when the user cancels.
+
+        Without gradient, rows that do not fit into memory at once are taken in turn.
+        """
+        self.load()
+        if not torch.is_grad_enabled() and len(t) > self.rows_at_once:
+            parts = torch.arange(len(t), device=t.device).split(self.rows_at_once)
+            return torch.cat([self.predict(z_t[i], t[i], context[i], edit) for i in parts])
+        memory.throw_exception_if_processing_interrupted()
+        self.rows.add(len(t))
+        if self.on_forward is not None:
+            self.on_forward(self.rows)
+        gain = fp16_gain(z_t) if torch.is_grad_enabled() and self.compute_dtype == torch.float16 else 1.0
+        tokens, changed = context.tokens, {}
+        if edit is not None:
+            tokens = edit.tokens(tokens)
+            changed = {_own(k): partial(edited, edit, k, self._computed[k], gain) for k in edit.keys}
+        options = self._patcher.model_options["transformer_options"].copy()
+        options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
+        if torch.is_grad_enabled():
+            options.setdefault("optimized_attention_override", host_recompute.differentiable_attention)
+        words: dict[str, Any] = {"context": scaled(tokens, 1 / gain).to(self.compute_dtype)}
+        words["transformer_options"] = options
+        if context.pooled is not None and context.size_ids is not None:
+            words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
+        return scaled(self._forward((z_t.to(self.compute_dtype), t.float()), words, changed).float(), gain)
+
+    def _forward(
+        self, args: tuple[Tensor, Tensor], words: dict[str, Any], changed: Mapping[str, Callable[[], Tensor]]
+    ) -> Tensor:
+        unet, blocks = self._patcher.model.diffusion_model, self._blocks
+        weights = {_own(key): weight for key, weight in self._computed.items()}
+        if blocks is None or not self.recompute or not torch.is_grad_enabled():
+            out: Tensor = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
+            return out
+        inner = {name: make for name, make in changed.items() if name in blocks.inside}
+        outer = weights | {name: make() for name, make in changed.items() if name not in inner}
+        with blocks.under(inner, weights), host_recompute.rerouted(unet, blocks.run):
+            out = functional_call(unet, outer, args, words)
+        return out
+
+    def _vector(self, pooled: Tensor, sizes: Tensor) -> Tensor:
+        """SDXL's y [b, p + 6 * 256]: the pooled text and the size ids as the host embeds them."""
+        embedded = self._patcher.model.embedder(sizes.float().flatten()).view(len(sizes), -1)
+        return torch.cat([pooled, embedded.to(pooled)], 1)
+
+    def _sigmas(self, t: Tensor) -> Tensor:
+        a, s = self.schedule.signal_and_noise(t)
+        return (s / a).flatten()
+
+    def latents_for_vae(self, latents: Tensor) -> Tensor:
+        """Latents of the model's scale in the scale that VAEDecode takes."""
+        out: Tensor = self._model.model.process_latent_out(latents)
+        return out
+
+    def release(self) -> None:
+        """Say that the host may have moved the UNet: the next forward asks for it again."""
+        self._parameters, self._computed = {}, {}
+
+
+class UnloadedDenoiser(HostDenoiser):
+    """For the closed forms, which read texts and matrices and draw nothing: the UNet is neither moved nor copied.
+
+    Everything is in main memory: they solve in float64, which not every accelerator has.
+    """
+
+    def __init__(self, model: Any, clip: Any):
+        super().__init__(model, clip, *2 * (_SMALLEST,))
+        self.device = torch.device("cpu")
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        """Float32, with the LoRAs that the MODEL carries."""
+        return host_model.patched_weights(self._model, tune)
+
+
+def _own(key: str) -> str:
+    return key.removeprefix(host_model.PREFIX)
+
+
+def _latent_size(name: str, pixels: int) -> int:
+    if pixels < _SMALLEST or pixels % 8:
+        raise RequestError(f"{name} is {pixels}: it must be {_SMALLEST} or more and divide by 8")
+    return pixels // 8
+
+
+def _static_clone(model: Any) -> Any:
+    """A clone whose weights stay where they are loaded (hosts from 0.13 on stream them through a shared buffer)."""
+    if not getattr(model, "is_dynamic", lambda: False)():
+        return model.clone()
+    if "disable_dynamic" not in inspect.signature(model.clone).parameters:
+        raise ModelError(
+            "this version of ComfyUI streams models through memory and cannot hold one whole: update ComfyUI, or start it "
+            "with --disable-dynamic-vram"
+        )
+    try:
+        return model.clone(disable_dynamic=True)
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"this MODEL cannot be held in memory as a whole ({error}): load it with Load Checkpoint or Load Diffusion Model"
+        ) from error
+
+
+def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device, low: bool) -> torch.dtype:
+    """What the forwards compute in. fp16 only where memory is short: the others have its range and more."""
+    if compute != "auto":
+        return DTYPES[compute]
+    able = not memory.is_device_cpu(device)
+    if own == torch.float16 and low and able and memory.should_use_fp16(device):
+        return own
+    if own in (torch.float16, torch.bfloat16):
+        return torch.bfloat16 if able and memory.should_use_bf16(device) else torch.float32
+    return own

@@ -1,0 +1,187 @@
+"""What the nodes know of a MODEL: its family, its weights, its schedule, and how an erasure is put on it and read off.
+
+Together with denoiser.py and recompute.py the only place that touches ComfyUI's model internals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_sampling
+import comfy.supported_models
+import comfy.utils
+import torch
+from torch import Tensor
+
+from eraser_core.denoiser import NoiseSchedule, Tune, tuned
+from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
+from eraser_core.errors import ModelError, RequestError
+from eraser_core.files import tensors_hash
+
+SUPPORTED = (
+    "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket model, in fp32, fp16 or bf16, "
+    "from a checkpoint or diffusion model loader"
+)
+PREFIX = "diffusion_model."
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+ATTACHMENT = "concept_eraser"
+_FAMILIES = (
+    ("sd1", comfy.supported_models.SD15),
+    ("sd2", comfy.supported_models.SD20),
+    ("sdxl", comfy.supported_models.SDXL),
+)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One erasure that a MODEL carries."""
+
+    targets: str
+    method: str
+    strength: float
+    hash: str
+    source: str
+
+
+def family(model: Any) -> str:
+    """The engine's name of the MODEL's family; ModelError says what is supported when it has none."""
+    config = getattr(model.model, "model_config", None)
+    unet = getattr(config, "unet_config", {})
+    own = getattr(config, "concept_eraser_family", None)
+    if own:
+        return str(own)
+    for name, kind in _FAMILIES:
+        text_only = name == "sdxl" or not unet.get("adm_in_channels")
+        if isinstance(config, kind) and unet.get("in_channels") == 4 and text_only:
+            return name if type(config) is kind else type(config).__name__.lower()  # SSD-1B and its like: other depths
+    said = type(config).__name__ if config is not None else type(model.model).__name__
+    raise ModelError(f"this MODEL is of the kind {said}, whose concepts cannot be erased. {SUPPORTED}")
+
+
+def _odd_kind(weight: Tensor) -> str:
+    """What a weight is when it is no plain matrix of floats; "" for one that is.
+
+    Newer hosts' and GGUF's quantised tensors claim the dtype that they compute in: only their class tells.
+    """
+    kind = type(weight).__name__
+    if "quant" in kind.lower() or "ggml" in kind.lower():
+        return kind
+    return "" if weight.dtype in FLOATS else str(weight.dtype).removeprefix("torch.")
+
+
+def own_size(model: Any) -> int:
+    """Width and height in pixels of the pictures that the MODEL was made for."""
+    return {"pocket": 64, "sd1": 512, "sd2": 512}.get(family(model), 1024)
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    """The UNet's own parameters by canonical name, without the patches that the MODEL carries.
+
+    ModelError when they are quantised, or when nothing in it reads the text.
+    """
+    keys = model.get_key_patches(PREFIX)
+    found = {key: patches[0][0] for key, patches in keys.items()}
+    config = getattr(model.model, "model_config", None)
+    quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
+    odd = {kind for w in found.values() if (kind := _odd_kind(w))}
+    if quantised or odd:
+        said = ", ".join(sorted(odd)) or "scaled fp8"
+        raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
+    if not any(".attn2.to_k." in key for key in found):
+        raise ModelError(f"this MODEL has no text cross-attention (no attn2.to_k weights). {SUPPORTED}")
+    return found
+
+
+def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
+    """The parameters that `tune` names with the patches that the MODEL carries, float32, in main memory."""
+    found = {}
+    for key, ((weight, convert), *patches) in model.get_key_patches(PREFIX).items():
+        if tuned(key, tune):
+            own = convert(weight.detach().float().cpu().clone(), inplace=True)
+            found[key] = comfy.lora.calculate_weight(patches, own, key)
+    return found
+
+
+def base_hash(own: Mapping[str, Tensor]) -> str:
+    """The engine's identity of a base model: SHA-256 over its K and V matrices in fp16."""
+    kv = {k: w.half() for k, w in own.items() if ".attn2.to_k." in k or ".attn2.to_v." in k}
+    return tensors_hash(kv)
+
+
+def schedule(model: Any) -> NoiseSchedule:
+    """The noise schedule, whichever node put it there (ModelSamplingDiscrete and its like)."""
+    sampling = model.get_model_object("model_sampling")
+    kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
+    named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]
+    discrete = comfy.model_sampling.ModelSamplingDiscrete
+    if not named or discrete not in type(sampling).__bases__:
+        raise ModelError(
+            f"this MODEL is sampled as {', '.join(k.__name__ for k in type(sampling).__bases__)}; epsilon and "
+            "v-prediction with discrete timesteps are supported: take the ModelSampling node off for training"
+        )
+    sigmas = sampling.sigmas.detach().cpu().double()
+    return NoiseSchedule(1 / (sigmas**2 + 1), "v_prediction" if "v_prediction" in named else "epsilon")
+
+
+def file_names(model: Any, keys: Mapping[str, Tensor]) -> dict[str, str]:
+    """Canonical module name -> kohya's: diffusers' names for SD1.x, SD2.x and the pocket model, LDM's for the others."""
+    modules = dict.fromkeys(key.rpartition(".")[0] for key in keys)
+    names = {module: "lora_unet_" + module.removeprefix(PREFIX).replace(".", "_") for module in modules}
+    if family(model) in ("sd1", "sd2", "pocket"):
+        for diffusers, ldm in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+            module = PREFIX + ldm.rpartition(".")[0]
+            if module in names:
+                names[module] = "lora_unet_" + diffusers.rpartition(".")[0].replace(".", "_")
+    return names
+
+
+def on_cpu(erasure: Erasure) -> Erasure:
+    """The same erasure in main memory."""
+
+    def moved(entry: LowRank | Dense) -> LowRank | Dense:
+        if isinstance(entry, LowRank):
+            return LowRank(entry.up.cpu(), entry.down.cpu(), entry.alpha)
+        return Dense(entry.diff.cpu(), entry.bias)
+
+    return replace(erasure, entries={key: moved(entry) for key, entry in erasure.entries.items()})
+
+
+def apply_erasure(model: Any, erasure: Erasure, strength: float, source: str) -> Any:
+    """A MODEL with the erasure as patches, exactly as the stock LoRA loader puts the saved file on; the given one stays.
+
+    RequestError when the model is of another family, or when a single weight does not fit.
+    """
+    check_fits(erasure, family(model), weights(model))
+    if strength == 0:
+        return model
+    loaded = comfy.lora.load_lora(
+        comfy.lora_convert.convert_lora(erasure.tensors()), comfy.lora.model_lora_keys_unet(model.model, {})
+    )
+    patched = model.clone()
+    done = set(patched.add_patches(loaded, strength))
+    left = [key for key in erasure.entries if key not in done]
+    if left:
+        raise RequestError(
+            f"{len(left)} of the erasure's {len(erasure.entries)} weights ({left[0]}, ...) found no place in this MODEL: "
+            "use the checkpoint that it was made for"
+        )
+    facts = erasure.facts
+    record = Applied(
+        facts.get("erasure.targets", "[]"), facts.get("erasure.method", ""), strength, erasure.hash(), source
+    )
+    patched.set_attachments(ATTACHMENT, [*carried(model), record])
+    return patched
+
+
+def carried(model: Any) -> list[Applied]:
+    """The erasures that a MODEL carries, in the order in which they were applied."""
+    return list(model.get_attachment(ATTACHMENT) or [])
+
+
+def carried_facts(model: Any) -> list[dict[str, Any]]:
+    """`carried` as plain values."""
+    return [asdict(record) for record in carried(model)]
