@@ -18,7 +18,7 @@ test: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	.venv-test/bin/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv-test/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 10
 
 # A real ComfyUI with this repository as a custom node; COMFYUI_PATH uses one of your own.
 comfyui:

@@ -4,7 +4,9 @@
     python tests/host/big_model.py sd1|sdxl FOLDER cuda     # fp16 on a GPU, latents of the family's own size
     python tests/host/big_model.py sd1|sdxl FOLDER cuda low # with that memory preset
 
-Prints the seconds of the training and the peak memory in GB: of the process, or on the GPU of what is allocated there.
+Prints the seconds of the training and the peak memory in GB: of the process, or on the GPU of what is allocated there
+beside the model, with what the node had said it would need. On a GPU the model comes from a checkpoint file through the
+host's own loader (written once into FOLDER), as users load it: hosts that stream weights need that.
 """
 
 from __future__ import annotations
@@ -50,21 +52,58 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(name: str, on: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """(MODEL, CLIP) of the family, random; the MODEL in `dtype`, to be trained on the device `on`."""
+def build(name: str) -> tuple[Any, Any]:
+    """(MODEL, CLIP) of the family, random, fp32, on the CPU."""
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
 
     kind = {"sd1": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[name]
     config = kind({**COMMON, **UNETS[name]})
-    config.set_inference_dtype(dtype, None)
+    config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
     unet = config.get_model({}, "", device=cpu)
     randomise(unet.diffusion_model)
     clip = comfy.sd.CLIP(config.clip_target({}), parameters=100)
     randomise(clip.cond_stage_model)
-    return comfy.model_patcher.ModelPatcher(unet, load_device=torch.device(on), offload_device=cpu), clip
+    return comfy.model_patcher.ModelPatcher(unet, load_device=cpu, offload_device=cpu), clip
+
+
+def load(name: str, folder: Path) -> tuple[Any, Any]:
+    """(MODEL, CLIP) of a checkpoint file of true size in `folder`, fp16, by the host's loader."""
+    import folder_paths
+    import true_parity
+
+    import nodes
+
+    file = folder / f"{name}.safetensors"
+    if not file.is_file():
+        true_parity.write(name, file)
+    folder_paths.add_model_folder_path("checkpoints", str(folder))
+    model, clip, _ = nodes.CheckpointLoaderSimple().load_checkpoint(file.name)
+    return model, clip
+
+
+class Watch:
+    """What the node said a training would need, and what it then allocated beside the model."""
+
+    def __init__(self, run: Any):
+        self.said, self.taken = 0.0, 0.0
+        need, erase = run.estimate.need, run.erase
+
+        def asked(*args: Any) -> Any:
+            found = need(*args)
+            self.said = found or 0.0
+            return found
+
+        def erased(*args: Any, **more: Any) -> Any:
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            result = erase(*args, **more)
+            self.taken = float(torch.cuda.max_memory_allocated() - before)
+            return result
+
+        run.estimate.need, run.erase = asked, erased
 
 
 @torch.no_grad()
@@ -81,14 +120,14 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
     """Train, save, apply, inject; every claim is an assertion."""
     in_process.load_host(folder, ["--cpu"] if on == "cpu" else [])
     in_process.load_pack()
-    from concept_eraser_pack.nodes import prompts
+    from concept_eraser_pack.nodes import prompts, train_run
     from concept_eraser_pack.nodes.host import model as host_model
     from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
-    from concept_eraser_pack.nodes.train_run import train
     from concept_eraser_pack.nodes.values import MethodChoice
 
     with torch.inference_mode():
-        model, clip = build(name, on, torch.float32 if on == "cpu" else torch.float16)
+        model, clip = build(name) if on == "cpu" else load(name, folder)
+    watch = None if on == "cpu" else Watch(train_run)
     size = 128 if on == "cpu" else 0
     before = host_model.base_hash(host_model.weights(model))
     values = {"concepts": "church", "anchor": "castle", "retain": "house", "steps": 2, "tune": "xattn-kv", "rank": -1}
@@ -108,10 +147,9 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
     }
     began = time.monotonic()
     with torch.inference_mode():  # as the host runs its nodes
-        sanitized, erasure, hidden, _, course = train(model, clip, values, "")
+        sanitized, erasure, hidden, _, course = train_run.train(model, clip, values, "")
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    peak = peak if on == "cpu" else torch.cuda.max_memory_allocated() / 1e9
     assert len(course["loss"]) == 2 and min(course["loss"]) > 0, "random weights that never reach the output"
     assert host_model.base_hash(host_model.weights(model)) == before, "the user's weights were written to"
     saved = load_erasure(folder / "output" / "loras" / "big_00001_.safetensors")
@@ -128,7 +166,11 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
         z_t, t = torch.randn(1, *denoiser.latent_shape).to(on), torch.tensor([500]).to(on)
         plain, extended = (denoiser.predict(z_t, t, context.with_tokens(c)) for c in (context.tokens, tokens))
         assert plain.isfinite().all() and not torch.equal(plain, extended)
-    print(f"{seconds:.0f} {peak:.1f}")
+    if watch is None:
+        print(f"{seconds:.0f} {peak:.1f}")
+    else:
+        print(f"{seconds:.0f} s, {watch.taken / 1e9:.2f} GB allocated beside the model, {watch.said / 1e9:.2f} GB said")
+        assert watch.taken <= watch.said, "the node promised that it fits"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ PACK = "concept_eraser_pack"
 
 
 def load_host(base: Path, arguments: Sequence[str] = ("--cpu",)) -> ModuleType:
-    """The host's `nodes` module, with `base` for models, input and output; `arguments` are the host's own."""
+    """The host's `nodes` module, with `base` for models, input and output; `arguments` are the host's own.
+
+    On an NVIDIA card a host that can stream weights (dynamic VRAM, from 0.13 on) does so, as its main.py decides.
+    """
     from scripts import comfyui_host
 
     comfyui_host.write_hook()
@@ -30,10 +33,31 @@ def load_host(base: Path, arguments: Sequence[str] = ("--cpu",)) -> ModuleType:
         import utils.extra_config  # noqa: F401 (first, as in main.py: nodes.py puts comfy/ and its utils.py in front)
     finally:
         sys.argv = argv
+    if hasattr(comfy.cli_args, "enables_dynamic_vram") and comfy.cli_args.enables_dynamic_vram():
+        _stream_weights()
     import nodes
 
     assert Path(str(nodes.__file__)).parent == Path(source), "this repository's nodes/ shadows ComfyUI's nodes.py"
     return nodes
+
+
+def _stream_weights() -> None:
+    """What the host's main.py does before it imports anything that holds a model."""
+    import comfy_aimdo.control as control
+
+    control.init()
+    import comfy.memory_management
+    import comfy.model_management
+    import comfy.model_patcher
+
+    devices = comfy.model_management.get_all_torch_devices()
+    try:
+        able = control.init_devices((device.index, 0) for device in devices)
+    except TypeError:  # an older protocol
+        able = control.init_devices(device.index for device in devices)
+    if able:
+        comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+        comfy.memory_management.aimdo_enabled = True
 
 
 def load_pack() -> ModuleType:
