@@ -1,14 +1,21 @@
-"""Pictures from a denoiser: DDIM with classifier-free guidance (Song et al., arXiv 2010.02502; Ho and Salimans)."""
+"""Pictures from a denoiser, with classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
+
+Two solvers of the same differential equation: DDIM (Song et al., arXiv 2010.02502) and DPM-Solver++(2M) (Lu et al., arXiv
+2211.01095, algorithm 2), which is of second order and needs fewer steps for the same picture.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .denoiser import Context, Denoiser, Edit
+from .denoiser import Context, Denoiser, Edit, NoiseSchedule
+
+Solver = Literal["ddim", "dpmpp"]
 
 
 def guided(
@@ -38,6 +45,7 @@ def trajectory(
     steps: int,
     guidance: float,
     edit: Edit | None = None,
+    solver: Solver = "ddim",
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(step, t [b], z_t [b, c, h, w]) before each of the steps and, with step = `steps` and t = 0, the last latents.
 
@@ -46,16 +54,34 @@ def trajectory(
     b, z = len(noise), noise
     negative = negative.expand(b) if len(negative) == 1 else negative
     grid = denoiser.schedule.grid(steps)
+    before: Tensor | None = None
     for i, now in enumerate(grid.tolist()):
         t = torch.full((b,), now, device=z.device)
         yield i, t, z
         z_0, eps = denoiser.schedule.split(guided(denoiser, z, t, context, negative, guidance, edit), z, t)
         if i + 1 == steps:
             z = z_0
+        elif solver == "dpmpp":
+            z, before = _second_order(denoiser.schedule, grid[max(i - 1, 0) : i + 2], z, z_0, before), z_0
         else:
             a, s = denoiser.schedule.signal_and_noise(torch.full_like(t, int(grid[i + 1])))
             z = a * z_0 + s * eps
     yield steps, torch.zeros_like(t), z
+
+
+def _second_order(schedule: NoiseSchedule, times: Tensor, z: Tensor, z_0: Tensor, before: Tensor | None) -> Tensor:
+    """z at times[-1] from z at times[-2]; `before` is the z_0 that was found at times[0], None in the first step.
+
+    With lambda = log(signal / noise) and h its step: z' = s'/s z - a' (exp(-h) - 1) D, where D goes on from the last two
+    z_0 in a straight line.
+    """
+    abar = schedule.alphas_cumprod[times]
+    a, s = abar.sqrt(), (1 - abar).sqrt()
+    steps = (a / s).log().diff()
+    towards = z_0
+    if before is not None:
+        towards = z_0 + float(steps[-1] / (2 * steps[-2])) * (z_0 - before)
+    return float(s[-1] / s[-2]) * z - float(a[-1] * torch.expm1(-steps[-1])) * towards
 
 
 def sample(
@@ -66,9 +92,10 @@ def sample(
     steps: int,
     guidance: float,
     edit: Edit | None = None,
+    solver: Solver = "ddim",
 ) -> Tensor:
     """Latents [b, c, h, w] of pictures."""
-    for _, _, z in trajectory(denoiser, noise, context, negative, steps, guidance, edit):
+    for _, _, z in trajectory(denoiser, noise, context, negative, steps, guidance, edit, solver):
         latents = z
     return latents
 

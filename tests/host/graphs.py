@@ -19,6 +19,11 @@ def checkpoint(name: str = POCKET) -> Prompt:
     return {"ckpt": node("CheckpointLoaderSimple", ckpt_name=name)}
 
 
+def core_lora(lora: Link) -> dict[str, Any]:
+    """The host's own node that puts a LORA_MODEL on the checkpoint; newer hosts require `bypass`, older ones ignore it."""
+    return node("LoraModelLoader", model=["ckpt", 0], lora=lora, strength_model=1.0, bypass=False)
+
+
 def picture(
     name: str,
     prompt: str,

@@ -50,7 +50,7 @@ def test_every_method_saves_the_engines_erasure_and_hands_it_on(host: Client, na
     before = files(host, "loras"), files(host, "hidden_prompts")
     prompt = solving(method=name) | graphs.picture("original", "a church")
     prompt |= graphs.picture("sanitized", "a church", ["solve", 0])
-    prompt |= {"lora": node("LoraModelLoader", model=["ckpt", 0], lora=["solve", 2], strength_model=1.0)}
+    prompt |= {"lora": graphs.core_lora(["solve", 2])}
     prompt |= graphs.picture("core", "a church", ["lora", 0])
     apply = {"model": ["ckpt", 0], "erasure_name": "(from the socket)", "strength": 1.0, "erasure": ["solve", 1]}
     prompt |= {"apply": node("ConceptEraser_ApplySanitizedUNet", **apply)}

@@ -79,7 +79,7 @@ def trained(host: Client) -> dict[str, Any]:
     rows = {"before": ["original.decoded", 0], "after": ["sanitized.decoded", 0], "third": ["recovered.decoded", 0]}
     prompt |= {"compare": node("ConceptEraser_Compare", labels="before | after | with p", **rows)}
     prompt |= {"compared": node("SaveImage", images=["compare", 0], filename_prefix="test/compare")}
-    prompt |= {"lora": node("LoraModelLoader", model=["ckpt", 0], lora=["train", 3], strength_model=1.0)}
+    prompt |= {"lora": graphs.core_lora(["train", 3])}
     prompt |= graphs.picture("core lora", "a church", ["lora", 0])
     prompt |= {"info": node("ConceptEraser_ErasureInfo", erasure=["train", 1], model=["train", 0])}
     prompt |= {"plot": node("LossGraphNode", loss=["train", 4], filename_prefix="loss")}
