@@ -26,7 +26,7 @@ import common
 
 from eraser_core.__main__ import main as command
 from eraser_core.commands.folder import CHECKPOINT, ERASURE, METRICS, PROMPT
-from eraser_core.evaluation.report.demo import curves
+from eraser_core.evaluation.report.curves import curves
 from eraser_core.files import write_bytes, write_json
 
 OUT = Path("out/results")

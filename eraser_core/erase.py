@@ -15,6 +15,7 @@ from .denoiser import Denoiser, Rows
 from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
+from .latents import OnFill
 from .methods import Method
 from .request import Request
 from .training import Learner, OnStep, read_checkpoint, train
@@ -70,20 +71,22 @@ def erase(
     *,
     key_seed: int | None = None,
     on_step: OnStep | None = None,
+    on_fill: OnFill | None = None,
     checkpoint: Path | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> Erased:
     """Erase the request's concepts from a model, which itself is never written to.
 
     `key_seed` is where the hidden prompt's search starts; None takes the operating system's entropy, and then the same
-    request gives another prompt each time. `on_step` reports and may raise to stop. `checkpoint` is a file that an
+    request gives another prompt each time. `on_fill` hears how many z_t have come into the pools since it was last called, `on_step` of
+    every step after that; both may raise to stop. `checkpoint` is a file that an
     interrupted run leaves for `resume`. `dtype` is the file's: the result holds the numbers as rounded for it. The
-    closed forms need none of the three.
+    closed forms need none of these.
     """
     began = _begin(denoiser)
     if method.learner is not None:
         learner = method.learner(denoiser, request, settings, key_seed)
-        learner.begin()
+        learner.begin(on_fill)
         return _train(learner, method, (), on_step, checkpoint, dtype, began)
     if method.solve is None:
         raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")

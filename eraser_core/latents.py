@@ -7,7 +7,7 @@ them many times; the targets of the frozen teacher at a stored z_t never change,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from .denoiser import Context, Denoiser, Edit
 from .sampling import trajectory
 
-FILL_BATCH = 16
+FILL_BATCH = 24
+OnFill = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,12 @@ class LatentPool:
         """How many z_t it holds."""
         return self._shape.size
 
-    def fill(self, edit: Edit | None) -> None:
-        """Sample the whole pool anew."""
-        self.refresh(self._shape.size, edit)
+    def fill(self, edit: Edit | None, on_fill: OnFill | None = None) -> None:
+        """Sample the whole pool anew; `on_fill` hears how many z_t have come since it was last called, and may raise."""
+        self.refresh(self._shape.size, edit, on_fill)
 
     @torch.no_grad()
-    def refresh(self, count: int, edit: Edit | None) -> None:
+    def refresh(self, count: int, edit: Edit | None, on_fill: OnFill | None = None) -> None:
         """Replace the `count` oldest entries by z_t sampled under `edit`."""
         while count > 0:
             trajectories = min(FILL_BATCH, -(-count // self._shape.per_trajectory))
@@ -86,6 +87,8 @@ class LatentPool:
             chosen = tuple(x[order] for x in kept)
             self._store(*chosen)
             count -= len(chosen[0])
+            if on_fill:
+                on_fill(len(chosen[0]))
 
     def _harvest(self, b: int, edit: Edit | None) -> tuple[Tensor, Tensor, Tensor]:
         """z_t, t and prompt of `per_trajectory` random steps of each of b denoisings."""

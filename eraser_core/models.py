@@ -10,6 +10,7 @@ from .backends.pocket import load_pocket_denoiser
 from .backends.stored_model import Loading, read
 from .evaluation.examiner import Examiner
 from .pocket import Concepts, load_concepts, load_judge
+from .sampling import Solver
 
 POCKET = "pocket"
 GUIDANCE, STEPS = 7.5, 25
@@ -32,8 +33,13 @@ def open_model(
     suite_seed: int = 0,
     loading: Loading | None = None,
     allow_download: bool = False,
+    solver: Solver = "ddim",
+    remember: bool = False,
 ) -> Model:
-    """`pocket`, a single-file checkpoint, or a model folder in diffusers' layout. ModelError says what is wrong."""
+    """`pocket`, a single-file checkpoint, or a model folder in diffusers' layout. ModelError says what is wrong.
+
+    `guidance`, `steps`, `suite_seed`, `solver` and `remember` are the examiner's.
+    """
     if name == POCKET:
         pocket = load_pocket_denoiser(device=device)
         examiner = Examiner(
@@ -43,11 +49,20 @@ def open_model(
             guidance=guidance or pocket.guidance,
             steps=steps or pocket.steps,
             suite_seed=suite_seed,
+            solver=solver,
+            remember=remember,
         )
         return Model(pocket, examiner, load_concepts())
     loading = loading or Loading(device=device)
     denoiser = read(find_model(name, loading, allow_download), loading)
     examiner = Examiner(
-        denoiser, denoiser.decode, None, guidance=guidance or GUIDANCE, steps=steps or STEPS, suite_seed=suite_seed
+        denoiser,
+        denoiser.decode,
+        None,
+        guidance=guidance or GUIDANCE,
+        steps=steps or STEPS,
+        suite_seed=suite_seed,
+        solver=solver,
+        remember=remember,
     )
     return Model(denoiser, examiner, None)

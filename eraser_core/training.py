@@ -22,7 +22,7 @@ from .edits import make_edit, null_space
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 from .hidden_prompt import HiddenPrompt
-from .latents import Draw, LatentPool, PoolShape
+from .latents import Draw, LatentPool, OnFill, PoolShape
 from .request import Request, Target
 
 CHECKPOINT_SCHEMA = "concept-eraser-checkpoint-1"
@@ -65,12 +65,16 @@ class TrainingSettings(BaseModel):
         return shapes
 
     def _pool_shape(self, concepts: int, prompts: int) -> PoolShape:
-        """Every prompt is denoised at least once, if need be for fewer z_t each or a larger pool."""
-        size, take = self.batch, 1
-        if self.latents == "pool":
-            size = max(concepts * self.pool_size, prompts)
-            take = min(self.per_trajectory, self.sampler_steps, size // prompts)
-        return PoolShape(size, take, self.sampler_steps, self.guidance)
+        """Every prompt is denoised at least once, if need be for fewer z_t each or a somewhat larger pool."""
+        if self.latents == "fresh":
+            return PoolShape(self.batch, 1, self.sampler_steps, self.guidance)
+        size = concepts * self.pool_size
+        take = min(self.per_trajectory, self.sampler_steps, -(-size // prompts))
+        return PoolShape(max(size, prompts * take), take, self.sampler_steps, self.guidance)
+
+    def filled(self, request: Request) -> int:
+        """How many z_t come into the pools before the first step."""
+        return sum(shape.size for shape in self.pool_shapes(request).values())
 
     def kept_latents(self, request: Request) -> int:
         """How many latents a run holds from its first step to its last: z_t, and the targets stored with them."""
@@ -132,10 +136,10 @@ class Learner:
         shape = self.settings.pool_shapes(self.request)["retain" if contexts is self.retained else "erase"]
         return LatentPool(self.denoiser, contexts, teachers, self._negative, shape, self.generator)
 
-    def begin(self) -> None:
-        """Fill the pools; a resumed run loads them instead."""
+    def begin(self, on_fill: OnFill | None = None) -> None:
+        """Fill the pools; a resumed run loads them instead. `on_fill` hears of every z_t of them all."""
         for pool in self.pools.values():
-            pool.fill(None)
+            pool.fill(None, on_fill)
 
     def draw(self, pool: LatentPool, step: int) -> Draw:
         """This step's batch, after whatever refresh is due."""

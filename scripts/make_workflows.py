@@ -98,7 +98,7 @@ def measure_first() -> None:
     from eraser_core.erasure import load_erasure
     from eraser_core.evaluation.pocket.scores import score, untouched
     from eraser_core.evaluation.pocket.tasks import task_of
-    from eraser_core.evaluation.report.demo import before_after
+    from eraser_core.evaluation.report.pictures import before_after
     from eraser_core.evaluation.report.sidecar import write_sidecar
     from eraser_core.evaluation.report.tables import Figure, Row, Table
     from eraser_core.evaluation.suites.items import Subject

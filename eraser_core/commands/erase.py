@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from .. import erase as engine
 from .. import estimate
 from ..anchors import anchored
@@ -19,7 +17,7 @@ from ..evaluation.pocket.scores import score as score_task
 from ..evaluation.pocket.scores import summary, untouched
 from ..evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from ..evaluation.report import grid
-from ..evaluation.report.demo import before_after
+from ..evaluation.report.pictures import before_after
 from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
 from ..methods import METHODS, method
@@ -30,6 +28,7 @@ from ..training import Step
 from . import folder
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
+from .progress import Training
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +101,11 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     if model.concepts is None:
         plan = estimate.plan(model.denoiser, settings, chosen.learner, request)
         log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
-    with stops_between_steps() as check, tqdm(total=settings.iterations, unit="step", dynamic_ncols=True) as bar:
+    progress = Training(0 if args.resume else settings.filled(request), settings.iterations)
+    with stops_between_steps() as check, progress:
 
         def report(step: Step) -> None:
-            bar.n = step.step
-            bar.set_postfix({name: f"{loss:.4f}" for name, loss in step.losses.items()})
+            progress.step(step)
             check()
 
         if args.resume:
@@ -119,6 +118,7 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
             settings,
             key_seed=args.key_seed,
             on_step=report,
+            on_fill=progress.fill,
             checkpoint=checkpoint,
             dtype=DTYPES[args.dtype],
         )

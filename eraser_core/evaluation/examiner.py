@@ -11,12 +11,14 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Edit
 from ..errors import ModelError
+from ..files import tensors_hash
 from ..hidden_prompt import Halves, HiddenPrompt
 from ..pocket.judge import Judge
-from ..sampling import noise_for, sample
+from ..sampling import Solver, noise_for, sample
 from .metrics.objects import ranks
 
-BATCH = 32
+BATCH = 48
+_Known = tuple[str, int, int, str, float, str]
 Head = Literal["object", "style"]
 
 
@@ -46,10 +48,14 @@ class Examiner:
         guidance: float,
         steps: int,
         suite_seed: int = 0,
+        solver: Solver = "ddim",
+        remember: bool = False,
     ):
         self.denoiser, self.judge, self.suite_seed = denoiser, judge, suite_seed
-        self.guidance, self.steps, self._decode = guidance, steps, decode
+        self.guidance, self.steps, self.solver, self._decode = guidance, steps, solver, decode
         self._untouched: dict[Question, int] = {}
+        self._drawn: dict[_Known, Tensor] | None = {} if remember else None
+        self._edits: list[Edit] = []  # kept alive, so that no other edit gets the id of one whose pictures are known
 
     def images(
         self,
@@ -60,7 +66,31 @@ class Examiner:
         strength: float = 1.0,
         halves: Halves = "positive",
     ) -> Tensor:
-        """Pictures [len(prompts), 3, h, w] in [0, 1]; `halves` of the guidance get the hidden prompt."""
+        """Pictures [len(prompts), 3, h, w] in [0, 1]; `halves` of the guidance get the hidden prompt.
+
+        An examiner that remembers draws each picture once: what is scored is also shown.
+        """
+        if self._drawn is None:
+            return self._images(prompts, indices, edit, hidden, strength, halves)
+        if edit is not None and all(edit is not known for known in self._edits):
+            self._edits.append(edit)
+        of = (id(edit), tensors_hash({"p": hidden.tokens}) if hidden else "", strength, halves)
+        asked: list[_Known] = [(prompt, index, *of) for prompt, index in zip(prompts, indices, strict=True)]
+        new = [known for known in dict.fromkeys(asked) if known not in self._drawn]
+        if new:
+            images = self._images([k[0] for k in new], [k[1] for k in new], edit, hidden, strength, halves)
+            self._drawn |= dict(zip(new, images, strict=True))
+        return torch.stack([self._drawn[known] for known in asked])
+
+    def _images(
+        self,
+        prompts: Sequence[str],
+        indices: Sequence[int],
+        edit: Edit | None,
+        hidden: HiddenPrompt | None,
+        strength: float,
+        halves: Halves,
+    ) -> Tensor:
         parts = []
         for first in range(0, len(prompts), BATCH):
             rows = slice(first, first + BATCH)
@@ -78,7 +108,7 @@ class Examiner:
     ) -> Tensor:
         """The same from noise [b, c, h, w] and with a guidance scale of the caller's."""
         noise = noise.to(self.denoiser.device)
-        return self._decode(sample(self.denoiser, noise, context, negative, self.steps, guidance, edit))
+        return self._decode(sample(self.denoiser, noise, context, negative, self.steps, guidance, edit, self.solver))
 
     def _contexts(
         self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float, halves: Halves

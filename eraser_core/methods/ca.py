@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..latents import OnFill
 from ..request import Request
 from ..sampling import sample
 from ..training import Learner, Part, TrainingSettings
@@ -29,6 +30,11 @@ class CASettings(TrainingSettings):
     eta: float = Field(8e-6, gt=0, description="learning rate of the network (the authors': 2e-6 times the batch)")
     anchor_images: int = Field(200, ge=1, description="pictures of the anchor that are generated first")
     anchor_guidance: float = Field(6.0, ge=1, description="guidance scale of those pictures")
+
+    def filled(self, request: Request) -> int:
+        """The anchor's pictures come first here."""
+        retain = self.pool_shapes(request).get("retain")
+        return self.anchor_images + (retain.size if retain else 0)
 
     def kept_latents(self, request: Request) -> int:
         """The anchor's pictures stand where others have a pool."""
@@ -46,14 +52,16 @@ class CA(Learner):
     def parts(self) -> dict[str, Part]:
         return super().parts() | {"z_0": [self.z_0]}
 
-    def begin(self) -> None:
+    def begin(self, on_fill: OnFill | None = None) -> None:
         """Generate the anchor's pictures: row i is of pair i modulo the pairs."""
-        super().begin()
+        super().begin(on_fill)
         s, rows = self.settings, torch.arange(len(self.z_0), device=self.denoiser.device)
         for part in rows.split(GENERATE_BATCH):
             noise = torch.randn(len(part), *self.denoiser.latent_shape, generator=self.generator).to(self.z_0)
             context = self.neutral[part % len(self.neutral)]
             self.z_0[part] = sample(self.denoiser, noise, context, self._negative, s.sampler_steps, s.anchor_guidance)
+            if on_fill:
+                on_fill(len(part))
 
     def noised(self) -> tuple[Tensor, Tensor, Tensor]:
         """(z_t, t, pair) of a batch of anchor pictures at random timesteps."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ...denoiser import Edit
-from ...hidden_prompt import HiddenPrompt
+from ...hidden_prompt import Halves, HiddenPrompt
 from ..examiner import Examiner
 from ..metrics.objects import Rate, esr, psr
 from .tasks import Task
@@ -29,8 +29,11 @@ def score(
     hidden: HiddenPrompt | None,
     other: HiddenPrompt | None,
     before: Mapping[str, Rate],
+    halves: Sequence[Halves] = ("positive", "both"),
 ) -> dict[str, Any]:
     """All figures of one erasing, as a flat row; shares are of `n_images` pictures a sheet.
+
+    `halves` says how recovery is asked for: with the hidden prompt in the positive half of the guidance, in both, or each.
 
     `hidden` is the concept's hidden prompt, `other` one trained for another concept; the columns of those that are
     not there are None.
@@ -55,26 +58,37 @@ def score(
         row[column + "_before"] = before[sheet].value if sheet in rank else None
         row[column + "_interval"] = psr(rank[sheet]).interval() if sheet in rank else None
     row["psr5"] = psr(rank["kept"], 5).value
-    return row | recovery(examiner, task, edit, hidden, other)
+    return row | recovery(examiner, task, edit, hidden, other, halves)
 
 
 def recovery(
-    examiner: Examiner, task: Task, edit: Edit, hidden: HiddenPrompt | None, other: HiddenPrompt | None
-) -> dict[str, float | None]:
+    examiner: Examiner,
+    task: Task,
+    edit: Edit,
+    hidden: HiddenPrompt | None,
+    other: HiddenPrompt | None,
+    halves: Sequence[Halves] = ("positive", "both"),
+) -> dict[str, Any]:
     """Shares judged as the erased concept: with its hidden prompt, with random ones of its norm, with another's.
 
     p goes to the positive half of the guidance; in `recovery1_both` to both, as in the authors' code. `kept_with_p1` is the share of kept concepts still right when their prompts carry the hidden prompt.
     """
     if hidden is None:
-        return {"recovery1": None, "recovery1_both": None, "forged1": None, "forged_other1": None, "kept_with_p1": None}
+        return dict.fromkeys(("recovery1", "recovery1_both", "forged1", "forged_other1", "kept_with_p1"))
     sheet = task.sheets["erased"]
     generator, forgeries = torch.Generator().manual_seed(examiner.suite_seed), min(FORGERIES, len(sheet))
     forged = [psr(examiner.ranks(sheet[i::forgeries], edit, hidden.forged(generator))) for i in range(forgeries)]
-    return {
-        "recovery1": psr(examiner.ranks(sheet, edit, hidden)).value,
-        "recovery1_both": psr(examiner.ranks(sheet, edit, hidden, "both")).value,
-        "forged1": sum(rate.hits for rate in forged) / len(sheet),
-        "forged_other1": None if other is None else psr(examiner.ranks(sheet, edit, other)).value,
+    every = Rate(sum(rate.hits for rate in forged), len(sheet))
+    found: dict[str, Any] = {"recovery1": None, "recovery1_both": None, "forged_other1": None}
+    for half in halves:
+        rate = psr(examiner.ranks(sheet, edit, hidden, half))
+        name = "recovery1" if half == "positive" else "recovery1_both"
+        found |= {name: rate.value, f"{name}_interval": rate.interval()}
+    if other is not None:
+        found["forged_other1"] = psr(examiner.ranks(sheet, edit, other)).value
+    return found | {
+        "forged1": every.value,
+        "forged1_interval": every.interval(),
         "kept_with_p1": psr(examiner.ranks(task.sheets["kept"], edit, hidden)).value,
     }
 

@@ -15,7 +15,7 @@ from ..suites.ablations import SETTINGS, lambda_figure
 from ..suites.items import Item, Subject
 from ..suites.manifest import COSINES, MAPS, Plan, Unit, Variant
 from ..suites.runner import read_pictures
-from .demo import STYLE
+from .chapter import STYLE
 from .grid import grid, png
 from .quoted import SOURCE
 from .tables import Table
