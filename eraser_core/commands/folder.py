@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from .. import records
 from ..errors import FileFormatError, OutputError, RequestError
 from ..files import sweep, write_json
+from ..locks import locked
 
 ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
 METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
@@ -45,21 +44,9 @@ def held(out: Path) -> Iterator[None]:
 
     What a killed one left half-written is removed.
     """
-    lock = FileLock(out / LOCK)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another run is writing to {out}: wait for it, or choose another folder") from error
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}; choose a folder that you can write to") from error
-    try:
+    with locked(out / LOCK, out):
         sweep(out)
         yield
-    finally:
-        lock.release()
-        with suppress(OSError):  # Windows: another run holds it by now
-            (out / LOCK).unlink()
 
 
 def keep_arguments(out: Path, args: argparse.Namespace) -> None:
