@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import records
+from ..erasure import Erasure
 from ..errors import FileFormatError, OutputError, RequestError
 from ..files import sweep, write_json
 from ..locks import locked
@@ -59,15 +60,17 @@ def keep_arguments(out: Path, args: argparse.Namespace) -> None:
     write_json(out / RUN, kept)
 
 
-def drop_replaced(out: Path, prompt: bool) -> None:
-    """Remove what an earlier run said about its own erasure, which another one has taken the place of, and the checkpoint.
+def replace_erasure(out: Path, erasure: Erasure) -> None:
+    """Put an erasure in the place of an earlier one, of which no picture and no figure may lie beside it.
 
-    `prompt` says whether the hidden prompt there is the earlier run's too.
+    It is whole on the disk before they go, and they go before it takes its place: whoever is killed in between is left
+    with the earlier erasure and its hidden prompt, from which the figures can be made again.
     """
-    for name in (PICTURE, METRICS, *([PROMPT] if prompt else []), CHECKPOINT):
-        (out / name).unlink(missing_ok=True)
-    for path in out.glob(f"{Path(ERASURE).stem}.evaluation*"):
-        path.unlink()
+    whole = out / f".{ERASURE}.whole.part"
+    erasure.save(whole)
+    for path in (out / PICTURE, out / METRICS, *out.glob(f"{Path(ERASURE).stem}.evaluation*")):
+        path.unlink(missing_ok=True)
+    whole.replace(out / ERASURE)
 
 
 def resumed(args: argparse.Namespace) -> argparse.Namespace:
