@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume and not args.no_check:
         _warn_of_unknown(model, tasks)
     with folder.held(out):
+        if not args.resume:
+            folder.claim(out, args.force)  # again: another run may have ended there since
         try:
             result = _erase(args, out, model, request, tasks)
         except Interrupted:
