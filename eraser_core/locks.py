@@ -10,6 +10,8 @@ from filelock import FileLock, Timeout
 
 from .errors import OutputError
 
+LOCK = ".lock"  # in a folder that a run writes to
+
 
 @contextmanager
 def locked(path: Path, what: Path, wait: float = 0.0) -> Iterator[None]:

@@ -12,11 +12,10 @@ from .. import records
 from ..erasure import Erasure
 from ..errors import FileFormatError, OutputError, RequestError
 from ..files import sweep, write_json
-from ..locks import locked
+from ..locks import LOCK, locked
 
 ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
 METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
-LOCK = ".lock"
 _NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
 
 
