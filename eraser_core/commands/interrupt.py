@@ -20,9 +20,11 @@ class Interrupted(KeyboardInterrupt):
 def stops_between_steps() -> Iterator[Callable[[], None]]:
     """Yields a check that raises Interrupted once Ctrl-C or a termination was asked for. Asked twice, it stops at once."""
     asked: list[int] = []
+    twice: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         if asked:
+            twice.append(number)
             raise KeyboardInterrupt
         asked.append(number)
 
@@ -30,15 +32,32 @@ def stops_between_steps() -> Iterator[Callable[[], None]]:
         if asked:
             raise Interrupted
 
-    with _answered_by(ask):
+    with _answered_by(ask), _as_itself(twice):
         yield check
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Ctrl-C and a termination raise KeyboardInterrupt, so that what is half-written is removed."""
-    with _answered_by(signal.default_int_handler):
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    with _answered_by(stop), _as_itself(asked):
         yield
+
+
+@contextmanager
+def _as_itself(asked: list[int]) -> Iterator[None]:
+    """A native library that is interrupted as it calls back into Python (safetensors) raises an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        if not asked:
+            raise
+        raise KeyboardInterrupt from error
 
 
 def die_at_once() -> None:
