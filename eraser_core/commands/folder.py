@@ -66,10 +66,13 @@ def replace_erasure(out: Path, erasure: Erasure) -> None:
     with the earlier erasure and its hidden prompt, from which the figures can be made again.
     """
     whole = out / f".{ERASURE}.whole.part"
-    erasure.save(whole)
-    for path in (out / PICTURE, out / METRICS, *out.glob(f"{Path(ERASURE).stem}.evaluation*")):
-        path.unlink(missing_ok=True)
-    whole.replace(out / ERASURE)
+    try:
+        erasure.save(whole)
+        for path in (out / PICTURE, out / METRICS, *out.glob(f"{Path(ERASURE).stem}.evaluation*")):
+            path.unlink(missing_ok=True)
+        whole.replace(out / ERASURE)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def resumed(args: argparse.Namespace) -> argparse.Namespace:
