@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .commands.interrupt import die_at_once, stoppable
 from .errors import EraserError
-from .precision import DTYPES
 
 EPILOG = """\
 examples
@@ -56,6 +56,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_loading(parser: argparse.ArgumentParser) -> None:
+    from .precision import DTYPES  # within `main`: it brings torch, and Ctrl-C is not answered before
+
     group = parser.add_argument_group(
         "reading a checkpoint", "What the file does not say; see docs/real_checkpoints.md."
     )
@@ -74,6 +76,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
 
 def _add_erase(parser: argparse.ArgumentParser) -> None:
     from .methods import METHODS
+    from .precision import DTYPES
 
     _add_model(parser)
     parser.add_argument("--concept", action="append", help="what to erase, synonyms after bars; may be repeated")
@@ -200,10 +203,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from .commands import benchmark, erase, generate, info, knows, merge, score
 
+    run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run, "merge": merge.run}
+    run |= {"benchmark": benchmark.run, "knows": knows.run}
     try:
-        run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run, "merge": merge.run}
-        run |= {"benchmark": benchmark.run, "knows": knows.run}
-        return run[args.command](args)
+        with stoppable():
+            return run[args.command](args)
     except EraserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -216,4 +220,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    die_at_once()  # while modules load and the interpreter ends: an import that is interrupted may raise anything
     sys.exit(main())

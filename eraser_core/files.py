@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,8 +53,18 @@ def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder and its folders."""
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+    _remove(folder.rglob(".*.part"))
+
+
+def sweep_file(path: Path) -> None:
+    """Remove what killed processes left half-written of one file."""
+    _remove(path.parent.glob(f".{escape(path.name)}.*.part"))
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
+        with suppress(OSError):  # in a folder that cannot be written to; the first write says so
+            part.unlink()
 
 
 def write_bytes(path: Path, data: bytes, private: bool = False) -> None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from eraser_core.denoiser import Tune
 from eraser_core.erase import Erased, configure, erase
 from eraser_core.erasure import Erasure
+from eraser_core.files import sweep_file
+from eraser_core.locks import LOCK, locked
 from eraser_core.methods import method as registered
 from eraser_core.methods.kpop import KPOP
 from eraser_core.precision import DTYPES
@@ -28,6 +30,7 @@ from .host.preview import Preview, Report, say
 from .values import MethodChoice, Prompts
 
 LOW_RANK, TEXT_RANK = 16, 8
+SAVE_SECONDS = 60.0  # how long another process may take to write its files
 GRADIENT_FORWARDS: dict[type[Learner], int] = {KPOP: 3}
 
 
@@ -147,9 +150,18 @@ def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompt
 
 
 def save(erasure: Erasure, prompts: Prompts | None, prefix: str) -> Path:
-    """Both files, or none, under one new name; the erasure alone where there are no hidden prompts."""
-    path = folders.new_file(prefix)
+    """Both files, or none, under one new name; the erasure alone where there are no hidden prompts.
+
+    A second ComfyUI with the same output folder waits, or both would take the same name. A process that is killed
+    between the two leaves a hidden prompt without its erasure, and its name is not used again.
+    """
     keys = Path(folder_paths.get_output_directory()) / folders.PROMPTS
+    with locked(keys / LOCK, keys, wait=SAVE_SECONDS):
+        return _save(erasure, prompts, prefix, keys)
+
+
+def _save(erasure: Erasure, prompts: Prompts | None, prefix: str, keys: Path) -> Path:
+    path = folders.new_file(prefix)
     key = keys / path.name
     if key.exists():  # of an erasure that was moved away; a lost prompt cannot be made again
         number = 1
@@ -157,6 +169,8 @@ def save(erasure: Erasure, prompts: Prompts | None, prefix: str) -> Path:
             number += 1
         path = path.with_name(f"{path.stem}{number}.safetensors")
         key = keys / path.name
+    for file in (path, key):
+        sweep_file(file)
     try:
         if prompts is not None and prompts.prompts:
             prompts.save(key)

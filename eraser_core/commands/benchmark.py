@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..denoiser import Edit
@@ -16,6 +17,7 @@ from ..evaluation.suites.manifest import slug
 from ..evaluation.suites.processes import Processes, processes
 from ..evaluation.suites.run import Options, run_suite
 from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..locks import LOCK, locked
 from ..models import Model
 from .folder import ERASURE
 from .generate import load_edit
@@ -52,7 +54,8 @@ def _run(
 ) -> int:
     suite = build(args.suite, model, subjects, asked)
     try:
-        with stops_between_steps() as check:
+        alone = locked(args.out / LOCK, args.out) if others.is_main else nullcontext()
+        with alone, stops_between_steps() as check:
             options = Options(args.batch, args.maps, args.force)
             run_suite(model, suite, subjects, edits, args.out, others, options, check)
     except Interrupted:

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume and not args.no_check:
         _warn_of_unknown(model, tasks)
     with folder.held(out):
+        if not args.resume:
+            folder.claim(out, args.force)  # again: another run may have ended there since
         try:
             result = _erase(args, out, model, request, tasks)
         except Interrupted:
@@ -126,11 +128,13 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
 
 def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
     # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
-    result.erasure.save(out / folder.ERASURE)
+    folder.replace_erasure(out, result.erasure)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
         save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
-    folder.drop_replaced(out, prompt=not result.prompts)
+    else:
+        (out / folder.PROMPT).unlink(missing_ok=True)  # an earlier run's
+    (out / folder.CHECKPOINT).unlink(missing_ok=True)
     edit, prompts = result.erasure.as_edit(), result.prompts
     if n:
         write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .. import records
+from ..erasure import Erasure
 from ..errors import FileFormatError, OutputError, RequestError
 from ..files import sweep, write_json
+from ..locks import LOCK, locked
 
 ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
 METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
-LOCK = ".lock"
 _NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
 
 
@@ -45,21 +44,9 @@ def held(out: Path) -> Iterator[None]:
 
     What a killed one left half-written is removed.
     """
-    lock = FileLock(out / LOCK)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another run is writing to {out}: wait for it, or choose another folder") from error
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}; choose a folder that you can write to") from error
-    try:
+    with locked(out / LOCK, out):
         sweep(out)
         yield
-    finally:
-        lock.release()
-        with suppress(OSError):  # Windows: another run holds it by now
-            (out / LOCK).unlink()
 
 
 def keep_arguments(out: Path, args: argparse.Namespace) -> None:
@@ -72,15 +59,20 @@ def keep_arguments(out: Path, args: argparse.Namespace) -> None:
     write_json(out / RUN, kept)
 
 
-def drop_replaced(out: Path, prompt: bool) -> None:
-    """Remove what an earlier run said about its own erasure, which another one has taken the place of, and the checkpoint.
+def replace_erasure(out: Path, erasure: Erasure) -> None:
+    """Put an erasure in the place of an earlier one, of which no picture and no figure may lie beside it.
 
-    `prompt` says whether the hidden prompt there is the earlier run's too.
+    It is whole on the disk before they go, and they go before it takes its place: whoever is killed in between is left
+    with the earlier erasure and its hidden prompt, from which the figures can be made again.
     """
-    for name in (PICTURE, METRICS, *([PROMPT] if prompt else []), CHECKPOINT):
-        (out / name).unlink(missing_ok=True)
-    for path in out.glob(f"{Path(ERASURE).stem}.evaluation*"):
-        path.unlink()
+    whole = out / f".{ERASURE}.whole.part"
+    try:
+        erasure.save(whole)
+        for path in (out / PICTURE, out / METRICS, *out.glob(f"{Path(ERASURE).stem}.evaluation*")):
+            path.unlink(missing_ok=True)
+        whole.replace(out / ERASURE)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def resumed(args: argparse.Namespace) -> argparse.Namespace:

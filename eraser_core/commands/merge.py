@@ -10,6 +10,8 @@ from ..backends.checkpoint import open_checkpoint
 from ..backends.stored_model import Loading
 from ..erasure import load_erasure
 from ..errors import OutputError, RequestError
+from ..files import sweep_file
+from ..locks import locked
 from ..merge import merge
 
 log = logging.getLogger(__name__)
@@ -20,13 +22,20 @@ def run(args: argparse.Namespace) -> int:
     model = Path(args.model)
     if model.is_dir() or args.model == "pocket":
         raise RequestError(f"{args.model} is no single file: merge takes a .safetensors checkpoint")
-    if args.out.exists() and not args.force:
-        raise OutputError(f"{args.out} is there already: choose another name, or replace it with --force")
+    _claim(args.out, args.force)
     erasures = [load_erasure(path) for path in args.erasure]
     base_hash = open_checkpoint(model, Loading()).base_hash()
     for path, erasure in zip(args.erasure, erasures, strict=True):
         if erasure.base_hash != base_hash:
             log.warning("%s was made on another model of this family: it may erase less", path)
-    changed = merge(model, erasures, args.strength, args.out)
+    with locked(args.out.with_name(f".{args.out.name}.lock"), args.out):
+        sweep_file(args.out)
+        _claim(args.out, args.force)  # again: another merge may have ended there since
+        changed = merge(model, erasures, args.strength, args.out)
     log.info("written: %s (%d weights changed)", args.out, changed)
     return 0
+
+
+def _claim(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise OutputError(f"{out} is there already: choose another name, or replace it with --force")

@@ -18,6 +18,7 @@ from ... import records
 from ...errors import OutputError
 from ...files import sweep, tensors_hash, write_json
 from ...hidden_prompt import prompts_hash
+from ...locks import LOCK
 from ...models import Model
 from .items import UNTOUCHED, Item, Pictures, Subject
 
@@ -135,10 +136,11 @@ def claim(out: Path, wanted: Mapping[str, Any], force: bool) -> None:
     path, wanted = out / MANIFEST, json.loads(json.dumps(wanted))
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a folder for the results")
+    ours = path.is_file()
+    if not ours and out.is_dir() and any(p.name != LOCK and p.suffix != ".part" for p in out.iterdir()):
+        raise OutputError(f"{out} is in use and holds no run of this command: choose another folder")
     sweep(out)
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise OutputError(f"{out} is in use and holds no run of this command: choose another folder")
+    if not ours:
         write_json(path, wanted)
         return
     known = _known(path)
