@@ -56,26 +56,36 @@ can train a prompt of their own.</p>"""
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds of one task by phase."""
+    """Seconds of one task by phase, and the network's rows in forwards (one with gradient counts as three)."""
 
     fill: float
     train: float
     draw: float
     score: float
+    fill_rows: int
+    train_rows: int
+    draw_rows: int
+    score_rows: int
 
 
-def train(model: Model, task: Task, seed: int, values: dict[str, Any]) -> tuple[Erased, float]:
-    """Erase one task's concept with KPOP, under a progress bar; and the seconds that preparing took."""
+def rows_of(model: Model) -> int:
+    """The forward rows that the network has computed so far; a backward costs two forwards."""
+    return model.denoiser.rows.no_grad + 3 * model.denoiser.rows.grad
+
+
+def train(model: Model, task: Task, seed: int, values: dict[str, Any]) -> tuple[Erased, float, int]:
+    """Erase one task's concept with KPOP, under a progress bar; and the seconds and rows that preparing took."""
     chosen = METHODS["kpop"]
     settings = configure(chosen, model.denoiser.family, task.request, values)
     log.info("erasing %r, drawing %r in its place", task.concept, task.anchor)
     began = filled = time.monotonic()
+    before = rows = rows_of(model)
     with stops_between_steps() as check, Training(settings.filled(task.request), settings.iterations) as progress:
 
         def on_fill(count: int) -> None:
-            nonlocal filled
+            nonlocal filled, rows
             progress.fill(count)
-            filled = time.monotonic()
+            filled, rows = time.monotonic(), rows_of(model)
             check()
 
         def on_step(step: Step) -> None:
@@ -83,7 +93,7 @@ def train(model: Model, task: Task, seed: int, values: dict[str, Any]) -> tuple[
             check()
 
         result = erase(model.denoiser, task.request, chosen, settings, key_seed=seed, on_step=on_step, on_fill=on_fill)
-    return result, filled - began
+    return result, filled - began, rows - before
 
 
 def write_files(at: Path, model: Model, result: Erased) -> None:
@@ -98,11 +108,13 @@ def run_task(
     model: Model, task: Task, seed: int, values: dict[str, Any], at: Path, began: float
 ) -> tuple[Chapter, Spent]:
     """Erase, write, show and score one concept, in this order: each file is there as soon as it can be."""
-    result, fill = train(model, task, seed, values)
+    at_start = rows_of(model)
+    result, fill, fill_rows = train(model, task, seed, values)
+    trained_rows = rows_of(model)
     write_files(at, model, result)
     edit, hidden, start = result.erasure.as_edit(), result.prompts[0], time.monotonic()
     write_bytes(at / folder.PICTURE, grid.png(first_picture(model, task, edit, hidden)))
-    drawn = time.monotonic()
+    drawn, drawn_rows = time.monotonic(), rows_of(model)
     log.info("%.0f s: before, after and brought back are in %s", drawn - began, at / folder.PICTURE)
     row = score(model.examiner, task, edit, hidden, None, untouched(model.examiner, task), ("positive",))
     row["erase_seconds"] = round(result.seconds, 1)
@@ -111,7 +123,8 @@ def run_task(
         "the concept": concept_picture(model, task, edit, hidden),
         "what stays": kept_picture(model, task, edit),
     }
-    spent = Spent(fill, result.seconds - fill, drawn - start, time.monotonic() - drawn)
+    rows = (fill_rows, trained_rows - at_start - fill_rows, drawn_rows - trained_rows, rows_of(model) - drawn_rows)
+    spent = Spent(fill, result.seconds - fill, drawn - start, time.monotonic() - drawn, *rows)
     return Chapter(row, result.losses, pictures), spent
 
 
