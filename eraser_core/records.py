@@ -94,6 +94,33 @@ class CheckpointRecord(Record):
     losses: tuple[dict[str, Number], ...]
 
 
+class RunRecord(Record):
+    """The arguments of an interrupted run, as the command line gives them; further ones are settings of its method."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, str | None]
+
+    model: Text = "pocket"
+    prediction: Literal["epsilon", "v"] | None = None
+    zero_snr: bool | None = None
+    compute: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
+    memory: Literal["normal", "low"] = "normal"
+    size: int | None = None
+    tokenizer: str | None = None
+    allow_download: bool = False
+    guidance_scale: Number | None = None
+    steps: int | None = None
+    suite_seed: int = 0
+    concept: list[str] | None = None
+    anchor: list[str] | None = None
+    retain: list[str] | None = None
+    method: str = "kpop"
+    seed: int = 0
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    images: int = 0
+    no_check: bool = False
+
+
 class CellRecord(Record):
     text: str
 
@@ -152,6 +179,9 @@ _WORDS = {
     "dict_type": "should hold named entries",
     "tuple_type": "should be a list",
     "string_type": "should be text",
+    "list_type": "should be a list",
+    "bool_type": "should be true or false",
+    "float_type": "should be a number",
     "int_type": "should be a whole number",
     "int_parsing": "should be a whole number",
     "json_invalid": "should be JSON",

@@ -16,7 +16,7 @@ from ..locks import LOCK, locked
 
 ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
 METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
-_NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
+NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
 
 
 def claim(out: Path | None, force: bool) -> Path:
@@ -55,7 +55,7 @@ def keep_arguments(out: Path, args: argparse.Namespace) -> None:
     The key seed is not in it: it is in the checkpoint alone.
     """
     (out / CHECKPOINT).unlink(missing_ok=True)
-    kept: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in _NOT_KEPT}
+    kept: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in NOT_KEPT}
     write_json(out / RUN, kept)
 
 
@@ -85,7 +85,9 @@ def resumed(args: argparse.Namespace) -> argparse.Namespace:
         )
     if not (args.resume / CHECKPOINT).is_file() or not run.is_file():
         raise OutputError(f"{args.resume} holds no interrupted run: give the folder that Ctrl-C left behind")
-    kept = records.read_json(run, "begin anew with --force")
+    todo = "begin anew with --force"
+    kept = records.read_json(run, todo)
     if not isinstance(kept, dict) or set(kept) - set(vars(args)):
-        raise FileFormatError(f"{run} does not hold the arguments of a run; begin anew with --force")
+        raise FileFormatError(f"{run} does not hold the arguments of a run; {todo}")
+    records.read(records.RunRecord, kept, run, todo)
     return argparse.Namespace(**{**vars(args), **kept, "out": args.resume})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..backends.stored_model import Loading
 from ..denoiser import Prediction
+from ..errors import RequestError
 from ..models import Model, open_model
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
@@ -28,6 +29,8 @@ def loading(args: argparse.Namespace, device: str = "cpu") -> Loading:
 def opened(args: argparse.Namespace, device: str | None = None) -> Model:
     """The model that the switches name; `device` where it is not the one they name."""
     wanted = device or args.device
+    if args.steps is not None and args.steps < 1:
+        raise RequestError(f"--steps {args.steps}: a picture takes one sampling step at least")
     return open_model(
         args.model,
         wanted,

@@ -1,6 +1,6 @@
 """Damaged files: every one is refused in words, or does no harm.
 
-`python -m pytest tests/test_fuzz.py -m slow` tries 2,000 of them and prints what became of each kind.
+`python -m pytest tests/files/test_fuzz.py -m slow` tries 2,000 of them and prints what became of each kind.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ from tiny_model import settings
 from torch import Tensor
 
 from eraser_core import records
+from eraser_core.__main__ import build_parser
 from eraser_core.backends.pocket import PocketDenoiser
-from eraser_core.commands import folder
+from eraser_core.commands import folder, loading
+from eraser_core.commands.erase import _request
 from eraser_core.erase import erase, resume
 from eraser_core.erasure import check_fits, load_erasure
-from eraser_core.errors import EraserError
+from eraser_core.errors import EraserError, FileFormatError
+from eraser_core.evaluation.examiner import Examiner
 from eraser_core.evaluation.suites.manifest import claim
 from eraser_core.hidden_prompt import load_prompts, save_prompts
 from eraser_core.methods import METHODS
+from eraser_core.models import Model
+from eraser_core.pocket import load_concepts
 from eraser_core.request import Request, Target
 
 ORDINARY, ALL = 20, 134  # mutations of each file: 300 in the ordinary run, 2,010 with -m slow
@@ -73,10 +78,10 @@ def readers(tiny: PocketDenoiser) -> dict[str, Reader]:
         return torch.zeros(1)
 
     def arguments(path: Path) -> Tensor:
-        import argparse
-
         (path.parent / folder.CHECKPOINT).touch()
-        folder.resumed(argparse.Namespace(resume=path.parent, out=None, **RUN))
+        args = folder.resumed(build_parser().parse_args(["erase", "--resume", str(path.parent)]))
+        loading.loading(args)
+        _request(args, Model(tiny, Examiner(tiny, tiny.decode, None, guidance=3.0, steps=3), load_concepts()))
         return torch.zeros(1)
 
     found = {"erasure": forward, "low rank": forward, "prompt": with_prompt, "checkpoint": gone_on}
@@ -84,7 +89,7 @@ def readers(tiny: PocketDenoiser) -> dict[str, Reader]:
     return {name: Reader(name, use) for name, use in found.items()}
 
 
-RUN = {"concept": ["church"], "method": "kpop", "setting_eta": None}
+RUN = ["erase", "--concept", "church", "--anchor", "castle", "--retain", "dog", "--steps", "3", "--eta", "0.1"]
 MANIFEST = {"schema": "concept-eraser-suite-1", "suite": "pocket", "models": {"untouched": {"batches": [[0, 1], [2]]}}}
 CELLS = {"ESR-1": {"text": "97.0", "value": 0.97}}
 TABLE = {
@@ -112,7 +117,8 @@ def files(tiny: PocketDenoiser, tmp_path_factory: pytest.TempPathFactory) -> dic
     chosen = settings(retain_weight=0, rank=2)
     erase(tiny, asked, METHODS["kpop"], chosen, key_seed=1, checkpoint=where / "checkpoint").erasure.save(where / "low")
     whole = {name: (where / name).read_bytes() for name in ("dense", "low", "prompt", "checkpoint")}
-    text = {"sidecar": SIDECAR, "manifest": MANIFEST, "run": RUN}
+    folder.keep_arguments(where, build_parser().parse_args(RUN))
+    text = {"sidecar": SIDECAR, "manifest": MANIFEST, "run": json.loads((where / folder.RUN).read_bytes())}
     return {
         "erasure": ("erasure", whole["dense"]),
         "low rank": ("low rank", whole["low"]),
@@ -195,6 +201,23 @@ def test_a_reader_that_checks_nothing_fails(tiny, files, tmp_path):
     _, whole = files["erasure"]
     ends = [end for _, end in outcomes(Reader("erasure", unchecked), whole, tmp_path, 60, seed=0)]
     assert any(end.startswith("raw") for end in ends) and "not finite" in ends
+
+
+WRONG = [("concept", 7), ("steps", "many"), ("setting_eta", 0.1), ("dtype", "fp8"), ("images", True), ("model", None)]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_an_argument_of_another_type_is_named_with_its_file(files, tmp_path, name, value):
+    said = {**json.loads(files["run"][1]), name: value}
+    (tmp_path / folder.RUN).write_text(json.dumps(said), encoding="utf-8")
+    (tmp_path / folder.CHECKPOINT).touch()
+    with pytest.raises(FileFormatError, match=rf"run\.json is damaged: {name} .*--force"):
+        folder.resumed(build_parser().parse_args(["erase", "--resume", str(tmp_path)]))
+
+
+def test_every_argument_of_erase_has_a_type():
+    kept = vars(build_parser().parse_args(RUN)).keys() - folder.NOT_KEPT
+    assert {name for name in kept if not name.startswith("setting_")} == set(records.RunRecord.model_fields)
 
 
 def test_one_flipped_bit_in_the_tensors_is_seen(files, tmp_path):

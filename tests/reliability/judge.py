@@ -111,7 +111,7 @@ def lost_from_erasing(where: Path, before: dict[str, bytes], wanted: dict[str, s
     if folder.CHECKPOINT in now and folder.RUN in now:
         return [] if folder.ERASURE in now or folder.ERASURE not in before else ["no erasure at all"]
     same = {name for name, data in before.items() if now.get(name) == data}
-    if all(name in same for name in before if name in (folder.ERASURE, folder.PROMPT)):
+    if folder.ERASURE in before and all(name in same for name in before if name in (folder.ERASURE, folder.PROMPT)):
         changed = [name for name in FIGURES if name in now and name not in same]
         return [f"{name} is of another run than the erasure" for name in changed]
     kept = [name for name in same if name in FIGURES]
