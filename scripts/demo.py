@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eraser_core.denoiser import Edit
-from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasing import Erased, configure, erase
 from eraser_core.evaluation.pocket.scores import score, summary, untouched
 from eraser_core.evaluation.pocket.tasks import Task, object_task, settings_for, style_task
 from eraser_core.evaluation.report import grid

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .. import erase as engine
+from .. import erasing as engine
 from .. import estimate
 from ..anchors import anchored
 from ..errors import RequestError

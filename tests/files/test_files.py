@@ -11,7 +11,7 @@ import torch
 from tiny_model import settings, tiny_model
 
 from eraser_core.backends.pocket import PocketDenoiser
-from eraser_core.erase import erase
+from eraser_core.erasing import erase
 from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import FileFormatError, OutputError, RequestError
 from eraser_core.files import read_tensors, write_bytes, write_tensors

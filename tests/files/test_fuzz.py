@@ -24,7 +24,7 @@ from torch import Tensor
 from eraser_core import records
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.commands import folder
-from eraser_core.erase import erase, resume
+from eraser_core.erasing import erase, resume
 from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import EraserError
 from eraser_core.evaluation.suites.manifest import claim
