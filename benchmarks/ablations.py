@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from variants import DEFAULT, Variant, swept, task_of
 
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.evaluation.metrics.objects import psr
 from eraser_core.evaluation.report import grid
 from eraser_core.files import write_bytes

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from eraser_core.denoiser import Edit
-from eraser_core.erase import Erased
+from eraser_core.erasing import Erased
 from eraser_core.evaluation.metrics.attention import added_positions, word_positions
 from eraser_core.evaluation.metrics.attribution import HeatMaps, heat_maps, overlay, share_on, silhouette
 from eraser_core.evaluation.metrics.paired import mean_difference, sign_test

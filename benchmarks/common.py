@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasing import Erased, configure, erase
 from eraser_core.evaluation.pocket.tasks import Task, object_task, settings_for, style_task
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS

@@ -20,7 +20,7 @@ from typing import Any
 import common
 
 from eraser_core.denoiser import Edit
-from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import stack
 from eraser_core.evaluation.metrics.objects import esr, psr
 from eraser_core.evaluation.pocket.tasks import Task, object_task

@@ -17,7 +17,7 @@ from typing import Any
 
 import common
 
-from eraser_core.erase import Erased
+from eraser_core.erasing import Erased
 from eraser_core.evaluation.metrics.objects import Rate
 from eraser_core.evaluation.pocket.scores import score, untouched
 from eraser_core.evaluation.pocket.tasks import Task

@@ -21,7 +21,7 @@ import common
 import torch
 from variants import OBJECTS, Variant, task_of
 
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.evaluation.metrics.objects import esr, psr
 from eraser_core.evaluation.metrics.paired import rate_difference
 from eraser_core.files import write_json

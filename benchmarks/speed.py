@@ -21,7 +21,7 @@ import true_size
 
 from eraser_core.backends.diffusers import DiffusersDenoiser
 from eraser_core.backends.stored_model import BUDGETS
-from eraser_core.erase import erase
+from eraser_core.erasing import erase
 from eraser_core.methods import METHODS, Method
 from eraser_core.request import Request, Target
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import model_spec
 from .errors import FileFormatError, RequestError
-from .files import read_tensors, tensors_hash, write_tensors
+from .files import content_hash, read_tensors, tensors_hash, write_tensors
 
 SCHEMA = "concept-eraser-1"
 VERSION = "0.1.0"
@@ -43,6 +44,11 @@ class LowRank:
         """The weight's."""
         return torch.Size((self.up.shape[0], *self.down.shape[1:]))
 
+    @property
+    def size(self) -> tuple[int, float]:
+        """(rank, alpha), as a file says them."""
+        return self.rank, float(self.rank) if self.alpha is None else self.alpha
+
     def bound(self) -> float:
         """No number of the change is larger."""
         up, down = (float(t.abs().max()) for t in (self.up.double(), self.down.double()))
@@ -55,8 +61,7 @@ class LowRank:
 
     def tensors(self) -> dict[str, Tensor]:
         """By the suffixes of a LoRA file."""
-        alpha = torch.tensor(float(self.rank if self.alpha is None else self.alpha))
-        return {".lora_up.weight": self.up, ".lora_down.weight": self.down, ".alpha": alpha}
+        return {".lora_up.weight": self.up, ".lora_down.weight": self.down, ".alpha": torch.tensor(self.size[1])}
 
     def to(self, dtype: torch.dtype) -> LowRank:
         return LowRank(self.up.to(dtype), self.down.to(dtype), self.alpha)
@@ -145,19 +150,24 @@ class Erasure:
 
     def save(self, path: Path) -> None:
         """Write the file, atomically: kohya's names, metadata that anybody can read."""
+        tensors = self.tensors()
         metadata = {
-            **self.facts,
-            "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": f"{self.family}/lora",
-            "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
+            **self._own_facts(),
+            **model_spec.family_facts(self.family, self.facts.get("modelspec.prediction_type", "epsilon")),
+            **model_spec.network_facts([e.size if isinstance(e, LowRank) else None for e in self.entries.values()]),
+            "modelspec.hash_sha256": content_hash(tensors),
             "erasure.schema": SCHEMA,
             "erasure.engine_version": VERSION,
             "erasure.family": self.family,
             "erasure.base_hash": self.base_hash,
             "erasure.keys": json.dumps({key: self.file_names[_module(key)] for key in self.entries}),
-            "erasure.tensors_hash": self.hash(),
+            "erasure.tensors_hash": tensors_hash(tensors),
         }
-        write_tensors(path, self.tensors(), metadata)
+        write_tensors(path, tensors, metadata)
+
+    def _own_facts(self) -> dict[str, str]:
+        """Without what `save` says anew: an erasure that was cut to another rank is another network."""
+        return {key: value for key, value in self.facts.items() if not key.startswith(("ss_network_", "ss_base_"))}
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:

@@ -117,6 +117,12 @@ def tensors_hash(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
     return digest.hexdigest()
 
 
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a safetensors file without its header, as ModelSpec's `hash_sha256` wants it."""
+    data = to_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    return "0x" + hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
+
+
 def peak_memory() -> int | None:
     """The most memory this process has held, in bytes; None on Windows, which has no such record."""
     status = Path("/proc/self/status")

@@ -23,6 +23,7 @@ from .request import Request
 log = logging.getLogger(__name__)
 
 AGAIN = "fetch it again"
+MERGED = "erasure.merged"  # of a checkpoint: which erasures are in it
 LARGEST = torch.finfo(torch.float16).max  # of a number in a shared file: half precision could not hold a larger one
 MOST_TOKENS = 4096  # of a chunk and of a hidden prompt: far beyond any text encoder's
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -121,6 +122,20 @@ class RunRecord(Record):
     no_check: bool = False
 
 
+class MergedErasure(Record):
+    """One erasure that was worked into a checkpoint."""
+
+    title: str
+    hash: str
+    strength: Number
+
+
+class MergedRecord(Record):
+    """What a checkpoint says of the erasures in it."""
+
+    merged: Json[tuple[MergedErasure, ...]] = Field(default=(), alias="erasure.merged")
+
+
 class CellRecord(Record):
     text: str
 
@@ -202,6 +217,11 @@ def read_json(path: Path, todo: str = AGAIN) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} cannot be read as JSON ({error}); {todo}") from error
+
+
+def merged(metadata: Mapping[str, str], path: Path) -> tuple[MergedErasure, ...]:
+    """The erasures that a checkpoint says it holds; most say nothing and hold none."""
+    return read(MergedRecord, metadata, path).merged
 
 
 def finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.errors import RequestError
 from eraser_core.methods import METHODS
 from eraser_core.methods import method as registered

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from eraser_core.denoiser import Tune
-from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import Erasure
 from eraser_core.files import sweep_file
 from eraser_core.locks import LOCK, locked

@@ -20,7 +20,7 @@ from typing import Any
 from eraser_core.commands import folder
 from eraser_core.commands.interrupt import Interrupted, stops_between_steps
 from eraser_core.commands.progress import Training
-from eraser_core.erase import Erased, configure, erase
+from eraser_core.erasing import Erased, configure, erase
 from eraser_core.errors import EraserError, OutputError
 from eraser_core.evaluation.pocket.scores import score, summary, untouched
 from eraser_core.evaluation.pocket.tasks import Task, object_task, style_task

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.erasure import Erasure
 from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.evaluation.suites.items import Subject

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import erase as engine
+from .. import erasing as engine
 from .. import estimate
 from ..anchors import anchored
 from ..errors import RequestError

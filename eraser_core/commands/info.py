@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .. import records
 from ..backends.architecture import UNET
 from ..backends.find import find_model
 from ..backends.stored_model import latent_side
@@ -55,6 +56,8 @@ def _model(args: argparse.Namespace, name: str) -> str:
         f"  pictures: {8 * side} pixels, latents {side}x{side}",
         f"  base hash: {model.base_hash()}",
     ]
+    for erasure in records.merged(model.files.metadata, Path(name)):
+        lines.append(f"  holds {erasure.title!r} at strength {erasure.strength:g} (hash {erasure.hash[:12]})")
     return "\n".join(lines) + "\n"
 
 
@@ -75,5 +78,8 @@ def _file(path: Path) -> str:
     else:
         raise FileFormatError(f"{path} is neither a model nor an erasure or a hidden prompt of this program")
     lines = [f"{path}: {kind}, {sum(t.numel() for t in tensors.values()):,} numbers"]
-    lines += [f"  {key}: {value}" for key, value in sorted(metadata.items()) if key not in (_PRIVATE, "erasure.keys")]
+    for key, value in sorted(metadata.items()):
+        if key not in (_PRIVATE, "erasure.keys"):
+            picture = key == "modelspec.thumbnail"  # thousands of letters
+            lines.append(f"  {key}: {f'a picture of {len(value):,} bytes' if picture else value}")
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from true_configs import CONFIGS
 from eraser_core.backends.diffusers import DiffusersDenoiser
 from eraser_core.denoiser import Context, NoiseSchedule
 from eraser_core.edits import make_edit
-from eraser_core.erase import erase
+from eraser_core.erasing import erase
 from eraser_core.erasure import Erasure, load_erasure
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target

@@ -75,7 +75,9 @@ def test_a_merged_checkpoint_is_the_model_under_the_erasure(model: Path, erased:
     before, after, erasure = load_file(model), load_file(out), load_erasure(file)
     assert {n: (t.dtype, t.shape) for n, t in before.items()} == {n: (t.dtype, t.shape) for n, t in after.items()}
     with safe_open(model, "pt") as one, safe_open(out, "pt") as two:
-        assert one.metadata() == two.metadata()
+        assert list(one.keys()) == list(two.keys())
+        told = {k: v for k, v in two.metadata().items() if k not in ("erasure.merged", "modelspec.merged_from")}
+        assert one.metadata() == told
     changed = {"model." + key: entry.delta() for key, entry in erasure.entries.items()}
     assert any(not torch.equal(before[name], after[name]) for name in changed)
     for name, tensor in before.items():
@@ -311,7 +313,7 @@ def test_merging_holds_no_second_copy(tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, str(model), str(erasure), str(tmp_path / "out.safetensors")]
     grown = subprocess.run(words, capture_output=True, text=True, check=True)
     assert int(grown.stdout) < 0.3 * at
-    assert (tmp_path / "out.safetensors").stat().st_size == model.stat().st_size
+    assert 0 < (tmp_path / "out.safetensors").stat().st_size - model.stat().st_size < 1000  # what it says of itself
 
 
 def test_the_estimate_is_said_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ from eraser_core.__main__ import build_parser
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.commands import folder, loading
 from eraser_core.commands.erase import _request
-from eraser_core.erase import erase, resume
+from eraser_core.erasing import erase, resume
 from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import EraserError, FileFormatError
 from eraser_core.evaluation.examiner import Examiner

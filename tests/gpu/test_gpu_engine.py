@@ -15,7 +15,7 @@ from tiny_model import QUICK, TINY_STEPS, tiny_model
 
 from eraser_core.__main__ import main
 from eraser_core.backends.pocket import PocketDenoiser
-from eraser_core.erase import Erased, erase, resume
+from eraser_core.erasing import Erased, erase, resume
 from eraser_core.erasure import load_erasure
 from eraser_core.methods import METHODS
 from eraser_core.request import Request

@@ -15,7 +15,7 @@ from host_client import Client, QueueError
 from test_host_train import KPOP, files
 
 from eraser_core.backends.pocket import load_pocket_denoiser
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.erasure import load_erasure
 from eraser_core.evaluation.metrics.objects import esr
 from eraser_core.evaluation.pocket.tasks import object_task

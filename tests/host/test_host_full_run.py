@@ -15,7 +15,7 @@ from graphs import node
 from host_client import Client
 from test_host_train import KPOP, TRAIN, files
 
-from eraser_core.erase import configure, erase
+from eraser_core.erasing import configure, erase
 from eraser_core.erasure import Erasure, load_erasure
 from eraser_core.evaluation.metrics.objects import Rate, esr, psr
 from eraser_core.evaluation.pocket.tasks import Task, object_task

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eraser_core.denoiser import Edit
-from eraser_core.erase import erase
+from eraser_core.erasing import erase
 from eraser_core.errors import RequestError
 from eraser_core.methods import METHODS, double_projection, time, uce
 from eraser_core.request import Request, Target

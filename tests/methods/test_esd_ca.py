@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny_model import settings
 
-from eraser_core.erase import erase, resume
+from eraser_core.erasing import erase, resume
 from eraser_core.methods import METHODS
 
 PLAIN = {"optimizer": "sgd", "eta": 0.5, "retain_weight": 0.0}

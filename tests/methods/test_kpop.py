@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_model import settings
 
 from eraser_core.edits import DenseEdit
-from eraser_core.erase import erase
+from eraser_core.erasing import erase
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS

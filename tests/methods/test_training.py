@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_model import TINY_STEPS, settings
 
-from eraser_core.erase import erase, resume
+from eraser_core.erasing import erase, resume
 from eraser_core.errors import FileFormatError, RequestError
 from eraser_core.latents import LatentPool, PoolShape
 from eraser_core.methods import METHODS

@@ -1,4 +1,4 @@
-"""erase(denoiser, request, settings) -> an erasure, and the hidden prompts where the method learns them."""
+"""erase(denoiser, request, method, settings) -> an erasure, and the hidden prompts where the method learns them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from . import model_spec
 from .denoiser import Denoiser, Rows
 from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
@@ -148,7 +149,7 @@ def _erasure(
 ) -> Erasure:
     """The entries as an erasure whose metadata says how they came about."""
     said = {
-        "modelspec.title": "erased: " + ", ".join(t.concept for t in request.targets),
+        **model_spec.made_facts([(t.concept, t.anchor) for t in request.targets], method.name),
         "modelspec.prediction_type": "v" if denoiser.schedule.prediction == "v_prediction" else "epsilon",
         **as_facts(
             {
