@@ -119,7 +119,15 @@ def _mend(out: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
+    try:
+        _empty(folder)
+    except KeyboardInterrupt:  # whoever stops the run as it tidies up wants it tidy all the same
+        _empty(folder)
+        raise
+
+
+def _empty(folder: Path) -> None:
     if folder.is_dir():
         for path in folder.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)
         folder.rmdir()

@@ -38,6 +38,7 @@ FEW = {
     "a kill within a picture": ("benchmark", "SIGKILL", ("0", "half")),
     "a termination within a shared folder's card": ("share", "SIGTERM", ("README", "half")),
     "a kill as a shared folder takes its place": ("share --force", "SIGKILL", ("README", "removed")),
+    "Ctrl-C as the earlier shared folder goes": ("share --force", "SIGINT", ("README", "removed")),
     "Ctrl-C within the page": ("benchmark", "SIGINT", ("report", "half")),
 }
 
