@@ -150,7 +150,7 @@ def _table(suite: str, said: Mapping[str, Any]) -> str:
 def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None:
         return ""
-    return plain(str(cell["text"])) + (f", n = {cell['n']}" if "n" in cell else "")
+    return plain(str(cell["text"])) + (f", n = {plain(str(cell['n']))}" if "n" in cell else "")
 
 
 def _use(said: Said) -> str:

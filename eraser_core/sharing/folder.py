@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import OutputError
+from ..evaluation.suites.manifest import slug
 from ..files import write_bytes
 from ..locks import locked
 
@@ -19,8 +20,8 @@ TENSORS, FIGURES = ".safetensors", ".evaluation.json"
 
 
 def grid_name(stem: str, suite: str) -> str:
-    """The sample grid of a suite."""
-    return f"{stem}.evaluation.{suite}.png"
+    """The sample grid of a suite; its name comes from a file and may be anything."""
+    return f"{stem}.evaluation.{slug(suite)}.png"
 
 
 def claim(out: Path, force: bool) -> None:
@@ -47,7 +48,7 @@ def _foreign(out: Path) -> str:
     stem = stems[0] if stems else ""
     known = {CARD, PICTURE, WORKFLOW, stem + TENSORS, stem + FIGURES}
     for path in sorted(out.iterdir()):
-        grid = path.name.startswith(grid_name(stem, "").removesuffix("png")) and path.suffix == ".png"
+        grid = path.name.startswith(f"{stem}.evaluation.") and path.suffix == ".png"
         if not path.is_file() or not (grid or path.name in known):
             return path.name
     return ""
@@ -57,8 +58,17 @@ def _foreign(out: Path) -> str:
 def held(out: Path) -> Iterator[None]:
     """The folder for this process alone; what a killed one left is put right first."""
     with locked(out.with_name(f".{out.name}.lock"), out):
-        _mend(out)
+        with _in_words(out):
+            _mend(out)
         yield
+
+
+@contextmanager
+def _in_words(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}; choose a folder that you can write to") from error
 
 
 def place(out: Path, files: Mapping[str, bytes]) -> None:
@@ -69,14 +79,13 @@ def place(out: Path, files: Mapping[str, bytes]) -> None:
     `held` puts it back.
     """
     new = _passing(out, "new")
-    try:
-        for name, data in files.items():
-            write_bytes(new / name, data)
-        _put(new, out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}; choose a folder that you can write to") from error
-    finally:
-        _remove(new)
+    with _in_words(out):
+        try:
+            for name, data in files.items():
+                write_bytes(new / name, data)
+            _put(new, out)
+        finally:
+            _remove(new)
 
 
 def _passing(out: Path, what: str) -> Path:

@@ -50,7 +50,7 @@ def share(
     is a hidden prompt, damaged, or beside another erasure's figures; OutputError where the folder is in use or cannot be
     written to.
     """
-    out = out.absolute()
+    out, state = out.resolve(), _state(path)
     erasure = read_public(path)
     folder.claim(out, force)
     shown = figures.beside(path, erasure)
@@ -59,11 +59,21 @@ def share(
     if drawing is not None and (shown.picture is None or not shown.suites):
         shown = _drawn(erasure, shown, drawing)
     data = path.read_bytes()
+    if _state(path) != state:
+        raise FileFormatError(f"{path} was written anew meanwhile: run this again")
     files = {path.name: data, **_others(erasure, path.name, data, wishes or Wishes(), shown)}
     with folder.held(out):
         folder.claim(out, force)  # again: another sharing may have ended there since
         folder.place(out, files)
     return sorted(files)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced; nothing where there is none."""
+    if not path.is_file():
+        return ()
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def read_public(path: Path) -> Erasure:
@@ -74,6 +84,10 @@ def read_public(path: Path) -> Erasure:
             f"{path} is a hidden prompt, which brings the concept back: keep it private, and share the erasure beside it"
         )
     erasure = load_erasure(path)
+    if path.suffix != folder.TENSORS:
+        raise FileFormatError(
+            f"{path}: programs list LoRAs that end in {folder.TENSORS}; give the file that name first"
+        )
     private = [key for key, value in metadata.items() if any(word in key or word in value for word in PRIVATE)]
     if private:
         raise FileFormatError(

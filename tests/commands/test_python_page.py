@@ -112,3 +112,10 @@ def test_what_cannot_be_done_is_said_in_words():
         erase(model, "guitar", settings={"iterations": "many"})
     with pytest.raises(RequestError, match="at least one"):
         score(model, erase(model, "guitar", **UCE).erasure, n=0)
+
+
+def test_type_checkers_are_told_that_the_package_is_typed():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
+    project = tomllib.loads((PAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["eraser_core"]
+    assert (PAGE.parents[1] / "eraser_core" / "py.typed").is_file()

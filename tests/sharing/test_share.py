@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from eraser_core.errors import EraserError, FileFormatError, OutputError
 from eraser_core.evaluation.report.sidecar import sidecar_of
 from eraser_core.files import read_tensors, write_json, write_tensors
 from eraser_core.hidden_prompt import load_prompts
+from eraser_core.models import open_model
 from eraser_core.sharing import folder
 from eraser_core.sharing.card import Wishes
-from eraser_core.sharing.share import share
+from eraser_core.sharing.share import Drawing, share
 
 KEY_SEED = 918273645546372819
 ALL = {"church.safetensors", "church.evaluation.json", "README.md", "before_after.png", "apply_a_shared_erasure.json"}
@@ -170,6 +172,10 @@ def name_a_file_of_somewhere_else(run: Path) -> Path:
     return run / "church.safetensors"
 
 
+def end_it_otherwise(run: Path) -> Path:
+    return (run / "church.safetensors").rename(run / "church.lora")
+
+
 def write_the_key_seed_into_it(run: Path) -> Path:
     path = run / "church.safetensors"
     tensors, metadata = read_tensors(path)
@@ -191,6 +197,8 @@ REFUSED = {
     "only a PNG beside it": name_a_file_of_somewhere_else,
     "something of a hidden prompt": write_the_key_seed_into_it,
     "no whole PNG": cut_the_picture,
+    "programs list LoRAs that end in": end_it_otherwise,
+    "there is no file": lambda run: run / "nothing.safetensors",
 }
 
 
@@ -258,6 +266,38 @@ def test_a_kill_between_two_renames_is_put_right_by_the_next_run(run, tmp_path):
         share(run / "church.safetensors", out)
     assert "First" in (out / "README.md").read_text(encoding="utf-8")
     assert {p.name for p in tmp_path.iterdir()} == {"run", "shared"}
+
+
+def test_a_suites_name_leads_nowhere(run, tmp_path):
+    own = load_erasure(run / "church.safetensors").hash()
+    suites = {"../../pocket": {"tables": [], "grid": "before_after.png"}}
+    said = {"schema": "concept-eraser-evaluation-1", "erasure_hash": own, "suites": suites}
+    write_json(sidecar_of(run / "church.safetensors"), said)
+    names = share(run / "church.safetensors", tmp_path / "shared")
+    assert "church.evaluation.pocket.png" in names
+    assert {p.name for p in (tmp_path / "shared").iterdir()} == set(names)
+    share(run / "church.safetensors", tmp_path / "shared", force=True)  # it knows its own grids
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_not_shared_half_and_half(run, tmp_path):
+    (run / "before_after.png").unlink()
+
+    def opened():
+        os.utime(run / "church.safetensors", ns=(1, 1))
+        return open_model("pocket", steps=2)
+
+    with pytest.raises(FileFormatError, match="meanwhile"):
+        share(run / "church.safetensors", tmp_path / "shared", drawing=Drawing(opened))
+    assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links")
+def test_a_link_to_a_folder_stays_one(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for force in (False, True):
+        share(run / "church.safetensors", tmp_path / "link", force=force)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "README.md").is_file()
 
 
 def erasure_of(entry: LowRank | Dense, family: str, key: str = "diffusion_model.a.attn2.to_k.weight") -> Erasure:
