@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tiny_folder import sd_folder
+from tiny_folder import pipeline_folder
 from tiny_model import TINY_STEPS
 
 import eraser_core
@@ -26,17 +25,6 @@ UCE = {"method": "uce", "anchors": "violin"}
 
 def blocks() -> list[str]:
     return re.findall(r"^```python\n(.+?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def pipeline_folder(path: Path) -> None:
-    """A tiny Stable Diffusion with random weights, as diffusers opens it."""
-    sd_folder(path)
-    parts = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
-    index: dict[str, object] = {name: ["diffusers", kind] for name, kind in parts.items()}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
-    said = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.33.0", **index}
-    (path / "model_index.json").write_text(json.dumps(said), encoding="utf-8")
 
 
 def test_every_example_of_the_page_runs(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import graphs
@@ -11,6 +12,7 @@ from host_client import Client, QueueError
 from PIL import Image
 from test_host_closed_form import SOLVE
 from test_host_train import files
+from ui_format import to_prompt
 
 from eraser_core.erasure import load_erasure
 
@@ -42,6 +44,18 @@ def test_it_writes_a_folder_and_the_next_one_beside_it(host: Client, erasure: Pa
     host.run({"share": node("ConceptEraser_ShareErasure", erasure_name=erasure.name, **WORDS | {"author": "B"})})
     (second,) = shared(host) - {first}
     assert "no picture" in (second / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_shared_workflow_runs_with_the_shared_file(host: Client, erasure: Path) -> None:
+    before = shared(host)
+    host.run({"share": node("ConceptEraser_ShareErasure", erasure_name=erasure.name, **WORDS)})
+    (folder,) = shared(host) - before
+    prompt = to_prompt(json.loads((folder / "apply_a_shared_erasure.json").read_text(encoding="utf-8")))
+    for step in prompt.values():
+        step["inputs"] |= {"steps": 2} if step["class_type"] == "KSampler" else {}
+    outputs = host.run(prompt)
+    assert any(output.get("images") for output in outputs.values())
+    assert erasure.name in json.dumps(prompt) and "a church" in json.dumps(prompt)
 
 
 def test_what_cannot_be_shared_is_refused_in_words(host: Client, erasure: Path) -> None:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tiny_folder import pipeline_folder
 from tiny_model import QUICK
 
+from eraser_core import erase, open_model
 from eraser_core.__main__ import main
 from eraser_core.erasure import Dense, Erasure, LowRank, as_facts, load_erasure
 from eraser_core.errors import EraserError, FileFormatError, OutputError
 from eraser_core.evaluation.report.sidecar import sidecar_of
 from eraser_core.files import read_tensors, write_json, write_tensors
 from eraser_core.hidden_prompt import load_prompts
-from eraser_core.models import open_model
 from eraser_core.sharing import folder
 from eraser_core.sharing.card import Wishes
 from eraser_core.sharing.share import Drawing, share
@@ -327,6 +330,26 @@ def test_the_card_names_diffusers_where_the_file_is_readable_there(tmp_path, kin
     assert card.data.base_model == "someone/model"
     assert ("We have not tried it there" in text) == (erasure.family != "pocket")
     assert "\n# y" not in text  # a concept's words are no markup
+
+
+def test_a_stable_diffusion_erasure_is_drawn_and_its_card_loads_it_in_diffusers(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("peft", reason="diffusers' LoRA loader needs it")
+    base = str(pipeline_folder(tmp_path / "base"))
+    model = open_model(base, steps=2)
+    path = erase(model, "a church", anchors="a castle", method="uce").save(tmp_path / "made")
+    share(path, tmp_path / "shared", Wishes(base=base), Drawing(lambda: model))
+    assert "no figures" in caplog.text  # nobody judges this model's pictures
+    text = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
+    assert "no picture" not in text and "There are no figures" in text
+    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path / "shared")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["pipe"].get_active_adapters()
+    graph = json.loads((tmp_path / "shared" / folder.WORKFLOW).read_text(encoding="utf-8"))
+    values = {node["type"]: node.get("widgets_values") for node in graph["nodes"]}
+    assert values["EmptyLatentImage"] == [512, 512, 4] and values["KSampler"][2:4] == [25, 7.5]
+    assert values["CheckpointLoaderSimple"] == ["base.safetensors"]
 
 
 def test_two_at_once_do_not_mix(run, tmp_path):
