@@ -9,8 +9,18 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
+EPILOG = """\
+The folder is ready to upload: the erasure, a picture before and after, its figures, a model card (README.md) and a workflow
+for ComfyUI. The picture (before_after.png) and the figures (metrics.json, NAME.evaluation.json) are those beside the file.
+The hidden prompt is never in it.
+
+  python -m eraser_core share out/guitar/guitar.safetensors --out upload --licence apache-2.0 --author "Your Name"
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `share`."""
+    parser.epilog, parser.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
     parser.add_argument("erasure", type=Path, help="the erasure file; the hidden prompt is never shared")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--licence", default="", help="identifier of the licence, such as apache-2.0 or openrail")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,14 +99,15 @@ def _what(said: Said) -> str:
     erasure = said.erasure
     family = FAMILIES.get(erasure.family, (erasure.family, ""))[0]
     facts = model_spec.family_facts(erasure.family, said.prediction)
-    retain = json.loads(erasure.facts.get("erasure.retain", "[]"))
-    more = f" and {len(retain) - SHOWN} more" if len(retain) > SHOWN else ""
+    asked = json.loads(erasure.facts.get("erasure.request", "{}"))
+    synonyms = [word for target in asked.get("targets", []) for word in target["synonyms"]]
     ranks = {e.rank if isinstance(e, LowRank) else 0 for e in erasure.entries.values()}
     kind = "dense" if ranks == {0} else f"low-rank, rank {max(ranks)}" + (" at most" if len(ranks) > 1 else "")
     rows = {
         "erased": ", ".join(plain(concept) for concept, _ in said.targets),
         "drawn in its place": ", ".join(plain(a) if a else "nothing in particular" for _, a in said.targets),
-        "kept by training": f"{', '.join(plain(r) for r in retain[:SHOWN])}{more}" if retain else "nothing was named",
+        "erased with it": _some(synonyms, ""),
+        "kept by training": _some(json.loads(erasure.facts.get("erasure.retain", "[]")), "nothing was named"),
         "method": f"{plain(erasure.fact('method'))} ({plain(erasure.facts.get('erasure.paper', NOT_SAID))})",
         "made for": f"{plain(family)}, {facts.get('modelspec.resolution', 'any size')}, {said.prediction}-prediction",
         "base model": plain(said.wishes.base) or NOT_SAID,
@@ -118,9 +119,15 @@ def _what(said: Said) -> str:
         "made on": plain(erasure.facts.get("modelspec.date", NOT_SAID)),
     }
     picture = f"\n\n![Before and after]({PICTURE})" if said.picture else "\n\nThere is no picture of it here."
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    head = f"# {said.title}\n\nA small file that stops {plain(family)} from drawing {rows['erased']}."
+    lines = [f"| {name} | {value} |" for name, value in rows.items() if value]
+    head = f"# {said.title}\n\nA small file, made to stop {plain(family)} from drawing {rows['erased']}."
     return head + picture + "\n\n" + "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _some(words: Sequence[str], nothing: str) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(plain(word) for word in words[:SHOWN]) + more if words else nothing
 
 
 def _figures(said: Said) -> str:

@@ -82,7 +82,16 @@ def test_the_folder_holds_everything_and_the_card_says_it(run, tmp_path):
     card = ModelCard((out / "README.md").read_text(encoding="utf-8"))
     assert card.data.license == "apache-2.0" and "concept-erasure" in card.data.tags
     assert card.data.library_name == "concept-eraser"  # diffusers does not know the pocket model
-    for said in ("a church", "a castle", "kpop", "An Author", "n = 3", "Apply Sanitized UNet", "not in this folder"):
+    for said in (
+        "made to stop",
+        "a church",
+        "a castle",
+        "kpop",
+        "An Author",
+        "n = 3",
+        "Apply Sanitized UNet",
+        "not in this folder",
+    ):
         assert said in card.text, said
     (row,) = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["targets"]
     low, high = row["psr1_interval"]
@@ -336,11 +345,11 @@ def test_a_stable_diffusion_erasure_is_drawn_and_its_card_loads_it_in_diffusers(
     pytest.importorskip("peft", reason="diffusers' LoRA loader needs it")
     base = str(pipeline_folder(tmp_path / "base"))
     model = open_model(base, steps=2)
-    path = erase(model, "a church", anchors="a castle", method="uce").save(tmp_path / "made")
+    path = erase(model, "a church|a chapel", anchors="a castle", method="uce").save(tmp_path / "made")
     share(path, tmp_path / "shared", Wishes(base=base), Drawing(lambda: model))
     assert "no figures" in caplog.text  # nobody judges this model's pictures
     text = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
-    assert "no picture" not in text and "There are no figures" in text
+    assert "no picture" not in text and "There are no figures" in text and "| erased with it | a chapel |" in text
     (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path / "shared")
     names: dict[str, Any] = {}
