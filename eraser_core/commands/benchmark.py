@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
-    if args.batch < 1:
-        raise RequestError(f"--batch {args.batch}: at least one picture is drawn at a time")
     others = processes(args.device)
     if not others.is_main:
         logging.getLogger().setLevel(logging.WARNING)

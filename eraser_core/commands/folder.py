@@ -68,8 +68,9 @@ def claim(out: Path | None, force: bool) -> Path:
     """The folder to write results to; OutputError if it holds something and `force` is not set."""
     if out is None:
         raise RequestError("name a folder for the results: --out DIR")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose a folder for the results")
+    file = next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None)
+    if file is not None:
+        raise OutputError(f"{file} is a file: choose a folder for the results")
     if out.is_dir() and _holds_something(out) and not force:
         if (out / CHECKPOINT).is_file():
             raise OutputError(f"{out} holds an interrupted run: go on with --resume {out}, or begin anew with --force")

@@ -107,7 +107,7 @@ BAD = {
     "a concept the model does not draw": (["--concept", "zebra"], "zebra"),
     "a concept equal to its anchor": (["--concept", "church", "--anchor", "church"], "the concept itself"),
     "a retain set that holds the concept": (["--concept", "church", "--retain", "dog", "church"], "retain set"),
-    "k = 0": (["--concept", "church", "--k", "0"], "k = 0"),
+    "k = 0": (["--concept", "church", "--k", "0"], "k: "),
     "a setting of another method": (["--concept", "church", "--method", "naive", "--k", "3"], "k: "),
     "a setting that is no number": (["--concept", "church", "--eta", "fast"], "eta"),
     "an unknown method": (["--concept", "church", "--method", "magic"], "magic"),
