@@ -66,13 +66,13 @@ def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | 
     return FrozenEdit({key: delta.to(model.denoiser.device) for key, delta in edit.deltas.items()})
 
 
-def pick_prompt(path: Path, concept: str | None) -> HiddenPrompt:
-    """The hidden prompt of a concept in a file; without a concept, the only one there is."""
-    prompts, _ = load_prompts(path)
+def pick_prompt(paths: list[Path], concept: str | None) -> HiddenPrompt:
+    """The hidden prompt of a concept in some files; without a concept, the only one there is."""
+    prompts = [prompt for path in paths for prompt in load_prompts(path)[0]]
     if concept is None and len(prompts) == 1:
         return prompts[0]
     names = ", ".join(p.concept for p in prompts)
     for prompt in prompts:
         if concept is not None and concept in (prompt.concept, prompt.concept.split(" ", 1)[-1]):
             return prompt
-    raise RequestError(f"{path} holds the prompts of {names}: choose one with --concept")
+    raise RequestError(f"{', '.join(map(str, paths))}: there are hidden prompts of {names}; choose one with --concept")

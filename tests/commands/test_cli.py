@@ -110,7 +110,6 @@ BAD = {
     "k = 0": (["--concept", "church", "--k", "0"], "k: "),
     "a setting of another method": (["--concept", "church", "--method", "naive", "--k", "3"], "k: "),
     "a setting that is no number": (["--concept", "church", "--eta", "fast"], "eta"),
-    "an unknown method": (["--concept", "church", "--method", "magic"], "magic"),
     "two anchors for one concept": (["--concept", "church", "--anchor", "dog", "--anchor", "cat"], "anchors"),
 }
 
