@@ -98,7 +98,7 @@ def _erase(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-check", action="store_true", help="do not look first whether the model knows the concept")
     pictures = _drawing(parser)
     pictures.add_argument(
-        "--images", type=whole(0), default=60, help="pictures a scored column, 0 for none (default: 60)"
+        "--images", type=whole(0), default=12, help="pictures a scored column, 0 for none (default: 12)"
     )
     _loading(parser)
     files = parser.add_argument_group("files")

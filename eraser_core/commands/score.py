@@ -11,7 +11,6 @@ from typing import Any
 
 from ..erasure import Erasure, load_erasure
 from ..errors import FileFormatError, RequestError
-from ..evaluation.pocket.scores import score, summary, untouched
 from ..evaluation.pocket.tasks import task_of
 from ..files import write_json
 from ..hidden_prompt import HiddenPrompt, load_prompts
@@ -20,6 +19,7 @@ from ..pocket import Concepts
 from . import checks
 from .generate import load_edit
 from .loading import opened
+from .scoring import said, scored
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,9 @@ def _score(
     model: Model, concepts: Concepts, path: Path, erasure: Erasure, prompts: list[HiddenPrompt], n: int
 ) -> list[dict[str, Any]]:
     """A row a target of one erasure."""
-    rows, edit = [], load_edit(model, [path], 1.0)
-    for i in range(len(json.loads(erasure.fact("targets")))):
-        task = task_of(concepts, model.denoiser, erasure, i, n)
-        before = untouched(model.examiner, task)
-        other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None
-        hidden = prompts[i] if prompts else None
-        rows.append(score(model.examiner, task, edit or erasure.as_edit(), hidden, other, before))
-        log.info("%s", summary(rows[-1]))
+    edit = load_edit(model, [path], 1.0) or erasure.as_edit()
+    tasks = [task_of(concepts, model.denoiser, erasure, i, n) for i in range(len(json.loads(erasure.fact("targets"))))]
+    rows = [scored(model, task, i, edit, prompts) for i, task in enumerate(tasks)]
+    for row in rows:
+        log.info("%s", said(row, erasure.facts.get("erasure.method", "")))
     return rows

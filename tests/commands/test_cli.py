@@ -244,6 +244,32 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     assert len(losses) == 60
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")
+def test_ctrl_c_in_scoring_keeps_the_erasure(tmp_path):
+    out = tmp_path / "church"
+    process = command(*ERASE, "--method", "uce", "--no-check", "--images", "500", "--out", str(out))
+    while not (out / "before_after.png").is_file():  # it is drawn before anything is scored
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and f"the erasure is kept: {out / 'church.safetensors'}" in said
+    assert load_erasure(out / "church.safetensors").entries
+    assert json.loads((out / "metrics.json").read_text(encoding="utf-8"))["targets"] == []
+
+
+def test_the_first_line_names_model_and_device_and_the_last_one_the_file_and_a_verdict(tmp_path):
+    out = tmp_path / "two words"
+    _, said = command(*ERASE, "--method", "uce", "--images", "2", "--steps", "3", "--out", str(out)).communicate()
+    lines = said.splitlines()
+    assert lines[0].startswith("model pocket on ")
+    written = next(i for i, line in enumerate(lines) if line.startswith("written: ") and "church.safetensors" in line)
+    assert written < next(i for i, line in enumerate(lines) if line.startswith("scoring church: "))
+    assert f"score --erasure '{out / 'church.safetensors'}'" in said and "--images 60" in said
+    last = lines[-1]
+    assert last.startswith(f"{out / 'church.safetensors'}: church: still seen in ") and "VERDICT: " in last
+
+
 def test_there_is_nothing_to_resume_in_a_finished_run(erased, capsys):
     assert main(["erase", "--resume", str(erased)]) == 2
     assert "no interrupted run" in capsys.readouterr().err
