@@ -26,19 +26,19 @@ examples
   go on after Ctrl-C:
     python -m eraser_core erase --resume out/church
   draw with the erasure, and with its hidden prompt:
-    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors --prompt "a church"
-    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors \\
-        --hidden-prompt out/church/hidden_prompt.safetensors --prompt "a church"
+    python -m eraser_core generate --model pocket --erasure out/church/church.safetensors --prompt "a church"
+    python -m eraser_core generate --model pocket --erasure out/church/church.safetensors \\
+        --hidden-prompt out/church/private/church_hidden_prompt.safetensors --prompt "a church"
   your own SD 1.x, SD 2.x or SDXL checkpoint: what it is, erase with little memory, write it erased:
     python -m eraser_core info model.safetensors
     python -m eraser_core erase --model model.safetensors --concept church --memory low --images 0 --out out/mine
-    python -m eraser_core merge --model model.safetensors --erasure out/mine/erasure.safetensors --out erased.safetensors
+    python -m eraser_core merge --model model.safetensors --erasure out/mine/church.safetensors --out erased.safetensors
   score a file that someone shared; read what it says of itself:
-    python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
-    python -m eraser_core info out/church/erasure.safetensors
+    python -m eraser_core score --model pocket --erasure out/church/church.safetensors
+    python -m eraser_core info out/church/church.safetensors
   ask whether the model knows a concept; evaluate erasures side by side:
     python -m eraser_core knows --model pocket --concept church ink
-    python -m eraser_core benchmark pocket --erasure out/church/erasure.safetensors --out out/evaluation
+    python -m eraser_core benchmark pocket --erasure out/church/church.safetensors --out out/evaluation
 
 The hidden prompt is private: it brings the concept back. It is no cryptographic key: whoever has the erased weights
 can train a prompt of their own, and whoever leaves the erasure file out has the original model.
@@ -97,6 +97,7 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
         "--images", type=whole(0), default=60, help="pictures a scored column, 0 for none (default: 60)"
     )
     parser.add_argument("--no-check", action="store_true", help="do not look first whether the model knows the concept")
+    parser.set_defaults(replaces=[])  # a run's own: what `--force` takes away, and `--resume` has to know
     settings = parser.add_argument_group("settings of the method", "Defaults depend on the model; see docs/methods/.")
     seen: dict[str, list[str]] = {}
     for method in METHODS.values():

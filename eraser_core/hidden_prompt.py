@@ -125,7 +125,7 @@ def load_prompts(path: Path) -> tuple[list[HiddenPrompt], dict[str, str]]:
 
     tensors, metadata = read_tensors(path)
     if metadata.get("hidden_prompt.schema") != SCHEMA:
-        raise FileFormatError(f"{path} holds no hidden prompt: give the hidden_prompt.safetensors of an erasing")
+        raise FileFormatError(f"{path} holds no hidden prompt: give the NAME_hidden_prompt.safetensors of an erasing")
     record = records.read(records.PromptRecord, metadata, path)
     records.finite(tensors, path)
     records.same_tensors(tensors, record.tensors_hash, path)

@@ -19,7 +19,7 @@ from ..evaluation.suites.run import Options, run_suite
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..locks import LOCK, locked
 from ..models import Model
-from .folder import ERASURE
+from .folder import of_run
 from .generate import load_edit
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
@@ -89,5 +89,5 @@ def _subjects(erasures: Sequence[Path], prompt_files: Sequence[Path]) -> tuple[S
 
 
 def _name(path: Path) -> str:
-    """The folder's name for files under the name that `erase` gives them, else the file's."""
-    return path.resolve().parent.name if path.name == ERASURE else path.stem
+    """The folder's name for files that lie where `erase` put them, else the file's."""
+    return path.resolve().parent.name if of_run(path) else path.stem

@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     with folder.held(out):
         if not args.resume:
             folder.claim(out, args.force)  # again: another run may have ended there since
+            args.replaces = folder.earlier(out)
         try:
             result = _erase(args, out, model, request, settings)
         except Interrupted:
             log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
             return 130
-        _write(out, model, result, tasks, args.images)
+        _write(folder.results(out, args.concept), args.replaces, model, result, tasks, args.images)
     return 0
 
 
@@ -108,6 +109,8 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     for target in request.targets:
         log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)
     checkpoint = out / folder.CHECKPOINT
+    if not args.resume:
+        folder.keep_arguments(out, args)
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
     if model.concepts is None:
@@ -122,7 +125,6 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
 
         if args.resume:
             return engine.resume(model.denoiser, METHODS, checkpoint, report)
-        folder.keep_arguments(out, args)
         return engine.erase(
             model.denoiser,
             request,
@@ -136,14 +138,18 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
         )
 
 
-def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
+def _write(
+    to: folder.Results, replaces: Sequence[str], model: Model, result: engine.Erased, tasks: Sequence[Task], n: int
+) -> None:
     # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
-    folder.replace_erasure(out, result.erasure)
+    out = to.out
+    folder.replace_erasure(to, result.erasure, replaces)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
-        save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
+        save_prompts(to.prompt, result.prompts, result.key_seed, result.erasure.hash(), facts)
     else:
-        (out / folder.PROMPT).unlink(missing_ok=True)  # an earlier run's
+        to.prompt.unlink(missing_ok=True)  # an earlier run's
+    folder.remove_earlier(to, replaces)
     (out / folder.CHECKPOINT).unlink(missing_ok=True)
     edit, prompts = result.erasure.as_edit(), result.prompts
     if n:
