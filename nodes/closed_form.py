@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import request_inputs
 from .host import schema
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 from .values import MethodChoice
 
 CHOICES = {
@@ -41,6 +41,7 @@ class EraseClosedForm(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: Any, clip: Any, method: str, settings: MethodChoice | None = None, **values: Any
     ) -> io.NodeOutput:

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.schema import Method, field, node_schema
+from .host.schema import Method, checked, field, node_schema
 from .values import MethodChoice
 
 BY_MODEL = -1.0
@@ -104,6 +104,7 @@ class KPOPSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         values["lambda"] = values.pop("lambda_")
         return io.NodeOutput(_chosen("kpop", values))
@@ -131,6 +132,7 @@ class ESDSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("esd", values))
 
@@ -155,6 +157,7 @@ class CASettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("ca", values))
 
@@ -182,6 +185,7 @@ class UCESettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("uce", values))
 
@@ -203,6 +207,7 @@ class TIMESettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         values["lambda"] = values.pop("lambda_")
         return io.NodeOutput(_chosen("time", values))
@@ -226,6 +231,7 @@ class DoubleProjectionsSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("dp", values))
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import request_inputs
 from .host import schema
-from .host.schema import field, node_schema
+from .host.schema import checked, field, node_schema
 
 MAX_SEED = 2**62
 
@@ -39,6 +39,7 @@ class TrainConceptEraser(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: Any, clip: Any, **values: Any) -> io.NodeOutput:
         from .train_run import train  # not at start: it brings pydantic, which costs the host's start 0.2 s
 

@@ -11,6 +11,7 @@ from eraser_core.errors import RequestError
 
 PROMPTS = "hidden_prompts"
 LORAS = "loras"
+LONGEST = 200  # bytes of a name: file systems allow 255, and a counter, an ending and a temporary one are added
 
 
 def register() -> None:
@@ -75,6 +76,12 @@ def new_file(prefix: str) -> Path:
     output = folder_paths.get_output_directory()
     if not prefix.strip() or prefix.strip()[-1] in "/\\.":
         raise RequestError(f"the file name prefix {prefix!r} ends without a name: use one such as loras/erased")
+    if any(ord(letter) < ord(" ") for letter in prefix):
+        raise RequestError(f"the file name prefix {prefix!r} holds a letter that no name may have: use loras/erased")
+    if max(len(part.encode()) for part in prefix.replace("\\", "/").split("/")) > LONGEST:
+        raise RequestError(
+            f"the file name prefix {prefix[:30]!r}... is too long: a name has at most {LONGEST} bytes; use loras/erased"
+        )
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except Exception as error:  # the host raises a bare Exception

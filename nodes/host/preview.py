@@ -20,6 +20,7 @@ from eraser_core.request import Request
 from eraser_core.sampling import noise_for, sample
 
 from .denoiser import HostDenoiser
+from .schema import EMPTY
 
 if TYPE_CHECKING:
     from eraser_core.training import Step
@@ -43,7 +44,7 @@ def say(text: str, node_id: str) -> None:
 def check_vae(vae: Any, denoiser: HostDenoiser) -> None:
     """RequestError when there is no VAE, or it is another kind of model's: to be said before anything is drawn."""
     if vae is None or getattr(vae, "first_stage_model", vae) is None:  # the host's own way to say that there is none
-        raise RequestError("the VAE is empty: this checkpoint holds none; connect Load VAE")
+        raise RequestError(EMPTY["VAE"])
     makes = denoiser.latent_shape[0]
     reads = getattr(vae, "latent_channels", makes)
     if reads != makes:
