@@ -23,7 +23,7 @@ from .host import model as host_model
 from .host import schema
 from .host.denoiser import HostDenoiser
 from .host.preview import check_vae, decode, say
-from .host.schema import checked, field, node_schema
+from .host.schema import auto, checked, node_schema
 
 SAMPLING = {"pocket": (16, 3.0)}  # steps, guidance scale
 OTHERS = (25, 7.5)
@@ -95,10 +95,10 @@ def _inputs() -> list[Any]:
             tooltip="The same seed, the same pictures.",
         ),
         _integer("steps", 1000, "Sampling steps. 0 is what suits the model (pocket 16, others 25)."),
-        field(
+        auto(
             io.Float.Input,
             "cfg",
-            default=0.0,
+            0,
             min=0,
             max=100,
             step=0.5,
@@ -112,7 +112,7 @@ def _inputs() -> list[Any]:
 
 
 def _integer(name: str, high: int, tooltip: str, step: int = 1) -> Any:
-    return field(io.Int.Input, name, default=0, min=0, max=high, step=step, tooltip=tooltip, advanced=True)
+    return auto(io.Int.Input, name, 0, min=0, max=high, step=step, tooltip=tooltip, advanced=True)
 
 
 def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, str]:

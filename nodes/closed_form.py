@@ -48,7 +48,8 @@ class EraseClosedForm(io.ComfyNode):
         from .closed_form_run import solve  # not at start: it brings pydantic, which costs the host's start 0.2 s
 
         choice = settings or CHOICES[method]
-        return io.NodeOutput(*solve(model, clip, choice, values, str(cls.hidden.unique_id or "")))
+        outputs, said = solve(model, clip, choice, values, str(cls.hidden.unique_id or ""))
+        return io.NodeOutput(*outputs, ui={"text": (said,)})
 
 
 def _inputs() -> list[Any]:

@@ -38,6 +38,12 @@ def field(make: Callable[..., Any], name: str, **words: Any) -> Any:
     return make(name, **{word: value for word, value in words.items() if word in known})
 
 
+def auto(make: Callable[..., Any], name: str, stands_for: int, title: str | None = None, **words: Any) -> Any:
+    """A number input whose value `stands_for` is "choose for me", which its label says and which is its default."""
+    label = f"{title or name} ({stands_for} = auto)"
+    return field(make, name, display_name=label, default=stands_for, **words)
+
+
 def node_schema(
     name: str,
     title: str,
@@ -77,7 +83,7 @@ def checked(execute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check(given: Any, values: Mapping[str, Any]) -> None:
-    value, name = values.get(given.id), given.display_name or given.id
+    value, name = values.get(given.id), given.id.rstrip("_")
     if value is None:
         if not given.optional:
             kind = given.get_io_type()
