@@ -116,8 +116,9 @@ class Report:
         if self._filling and self._due():
             done = min(rows.no_grad - self._first, self._rows)
             self._preparing.update_absolute(done, self._rows)
-            left = self._left(done / self._rows)
-            show(f"1 of 2, filling: {self._filled} of {self._latents} latents to learn from{left}", self._node_id)
+            part = done / self._rows
+            count = max(self._filled, int(part * self._latents))  # the pool takes them in large lots
+            show(f"1 of 2, filling: {count} of {self._latents} latents to learn from{self._left(part)}", self._node_id)
 
     def filled(self, count: int) -> None:
         """`count` more z_t are in the pools."""
