@@ -86,7 +86,7 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
 def _run(denoiser: HostDenoiser, request: Request, values: dict[str, Any]) -> dict[str, Any]:
     """What the node itself was set to, with what "auto" came to. Never the hidden prompt's seed."""
     height, width = (8 * side for side in denoiser.latent_shape[1:])
-    compute = str(denoiser.compute_dtype).removeprefix("torch.")
+    compute = next(name for name, dtype in DTYPES.items() if dtype == denoiser.compute_dtype)
     preset = "low" if denoiser.recompute else "normal"
     own = {"width": width, "height": height, "compute": compute, "memory": preset, "precision": values["precision"]}
     return own | {"seed": request.seed, "retained": len(request.retain)}
