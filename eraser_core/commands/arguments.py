@@ -135,7 +135,12 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     _drawing(parser)
     _loading(parser)
     files = parser.add_argument_group("files")
-    files.add_argument("--out", type=Path, default=Path("out/generated.png"), help="the PNG to write")
+    files.add_argument(
+        "--out",
+        type=Path,
+        metavar="PNG",
+        help="the grid to write, with its pictures beside it (default: out/generated.png, or the next free number)",
+    )
 
 
 def _score(parser: argparse.ArgumentParser) -> None:

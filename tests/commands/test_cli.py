@@ -64,6 +64,18 @@ def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path)
     assert main([*draw, str(tmp_path / "back.png"), *files]) == 0
     pictures = [Image.open(tmp_path / f"{n}.png").tobytes() for n in ("plain", "erased", "back")]
     assert len(set(pictures)) == 3
+    singles = [Image.open(tmp_path / f"plain_0{i}.png") for i in (1, 2)]
+    assert {picture.size for picture in singles} == {(128, 128)}, "the pocket's 64 pixels, twice as large"
+    small = [picture.resize((64, 64), Image.Resampling.NEAREST) for picture in singles]
+    assert all(s.resize((128, 128), 0).tobytes() == p.tobytes() for s, p in zip(small, singles, strict=True))
+
+
+def test_generate_writes_over_nothing_that_it_was_not_told_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["generate", "--prompt", "a church", "a dog", "--n", "1", "--steps", "1"]
+    assert main(words) == 0 and main(words) == 0
+    names = {f"generated{number}{single}.png" for number in ("", "-2") for single in ("", "_01", "_02")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
 def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
