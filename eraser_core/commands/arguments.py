@@ -87,9 +87,15 @@ def _erase(parser: argparse.ArgumentParser) -> None:
     _several(
         what,
         "--retain",
-        "concepts to keep, or none (default: half of what the pocket model knows; on other models none)",
+        "concepts to keep, or none (default: half of what the pocket model knows; on other models the list of its kind)",
         nargs="*",
         metavar="WORD",
+    )
+    what.add_argument(
+        "--kind",
+        choices=("auto", "object", "style", "scene"),
+        default="auto",
+        help="other models than pocket: what it is, for the list to keep and the anchor (default: auto, by its words)",
     )
     how = _model(parser)
     how.add_argument("--method", type=_method, default="kpop", help=f"one of {', '.join(METHODS)} (default: kpop)")

@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import erasing as engine
 from .. import estimate
-from ..anchors import anchored
 from ..errors import RequestError
 from ..evaluation.knows import enough, quick_look
 from ..evaluation.pocket.tasks import Task, settings_for, tasks_for, together
@@ -25,6 +24,7 @@ from ..request import Request
 from ..training import Step
 from . import checks, folder
 from .interrupt import Interrupted, stops_between_steps
+from .keeping import request_of
 from .loading import opened
 from .progress import Training
 from .said import command, of_model, switch
@@ -88,8 +88,7 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     wanted = [(name, synonyms) for name, *synonyms in words]
     chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
-        retain = tuple(args.retain or ())
-        return Request(anchored(model.denoiser, wanted, chosen, retain), retain, args.seed), []
+        return request_of(args, model.denoiser, wanted, chosen), []
     tasks = tasks_for(
         model.concepts, model.denoiser, wanted, chosen, args.retain, seed=args.seed, n=max(args.images, 1)
     )
