@@ -146,6 +146,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "batch": 1,
     },
     "Evaluation": {"erasure_name": "erasure.safetensors", "suite": ""},
+    "ShareErasure": {
+        "erasure_name": "erasure.safetensors",
+        "licence": "openrail",
+        "base": "somebody/pocket",
+        "author": "somebody",
+        "folder_prefix": "shared/bad",
+        "picture": image("pictures"),
+    },
 }
 # Nodes whose values are judged where they are used: by the node that trains or solves with them.
 USED_BY = {
@@ -445,5 +453,21 @@ ROWS: list[Bad] = [
         ({"erasure_name": "newer.safetensors"}, "update the pack"),
         ({"erasure_name": "outside.safetensors"}, "only the name of a PNG"),
         ({"suite": "imagenette"}, "there is no suite 'imagenette'"),
+    ),
+    *rows(
+        "ShareErasure",
+        ({"erasure_name": ""}, "no file is chosen"),
+        ({"erasure_name": "gone.safetensors"}, "there is no file"),
+        ({"erasure_name": "lora.safetensors"}, "a plain LoRA"),
+        ({"erasure_name": "key.safetensors"}, "is no erasure"),
+        ({"erasure_name": "damaged.safetensors"}, "damaged"),
+        ({"folder_prefix": ""}, "ends without a name"),
+        ({"folder_prefix": "../bad"}, "leads out of"),
+        ({"folder_prefix": "shared/" + 300 * "x"}, "too long"),
+        ({"licence": LEFT}, "licence"),
+        ({"picture": image("no pictures")}, "picture holds no picture"),
+        ({"picture": image("two channels")}, "picture has the shape"),
+        ({"picture": image("not numbers")}, "picture"),
+        ({"picture": model()}, "picture"),
     ),
 ]
