@@ -1,0 +1,33 @@
+"""A general vocabulary: words that nobody named, so that an edit of the text space leaves them alone too."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Collection
+from functools import cache
+
+from .backends.clip_tokens import MERGES
+from .pocket.concepts import load_concepts
+from .pocket.tokenizer import build_vocabulary, split_words
+
+MOST = 2000
+
+
+@cache
+def general_words(family: str) -> tuple[str, ...]:
+    """Every word that the pocket model knows; for other families the most frequent words and endings of CLIP's merges.
+
+    The merges are in the order of frequency in CLIP's training texts.
+    """
+    if family == "pocket":
+        return tuple(word for word in build_vocabulary(load_concepts()) if word.isalpha())
+    merges = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
+    whole = [line.replace(" ", "").removesuffix("</w>") for line in merges if line.endswith("</w>")]
+    words = [word for word in whole if len(word) > 2 and word.isascii() and word.isalpha()]
+    return tuple(dict.fromkeys(words))[:MOST]
+
+
+def general_prompts(family: str, without: Collection[str]) -> list[str]:
+    """The general vocabulary as prompts, and the empty prompt, without the words of the phrases `without`."""
+    gone = {word for phrase in without for word in split_words(phrase)}
+    return ["", *(word for word in general_words(family) if word not in gone)]
