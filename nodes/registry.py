@@ -10,6 +10,7 @@ from .evaluation import Evaluation
 from .methods import CASettings, DoubleProjectionsSettings, ESDSettings, KPOPSettings, TIMESettings, UCESettings
 from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
+from .share import ShareErasure
 from .train import TrainConceptEraser
 
 
@@ -34,4 +35,5 @@ def all_nodes() -> list[type]:
         EraseClosedForm,
         AttributionMap,
         Evaluation,
+        ShareErasure,
     ]

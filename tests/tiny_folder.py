@@ -51,6 +51,18 @@ def sd_folder(path: Path) -> Path:
     return path
 
 
+def pipeline_folder(path: Path) -> Path:
+    """The same as diffusers' own pipelines open it."""
+    sd_folder(path)
+    parts = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
+    index: dict[str, object] = {name: ["diffusers", kind] for name, kind in parts.items()}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
+    said = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.33.0", **index}
+    (path / "model_index.json").write_text(json.dumps(said), encoding="utf-8")
+    return path
+
+
 def clip_folder(path: Path) -> Path:
     """CLIP's real parts with random weights."""
     made = tokenizer(path, 20)

@@ -37,6 +37,7 @@ ORDER = {
     "EraseClosedForm": "model clip settings concepts anchor retain method precision filename_prefix",
     "AttributionMap": "model clip vae positive negative prompt words seed steps cfg width height batch",
     "Evaluation": "erasure_name suite",
+    "ShareErasure": "erasure_name licence base author folder_prefix picture",
 }
 
 

@@ -12,6 +12,11 @@ import judge
 from killing import Case, Server
 
 from eraser_core.commands import folder
+from eraser_core.erasure import load_erasure
+from eraser_core.evaluation.report.sidecar import SCHEMA, sidecar_of
+from eraser_core.files import write_json
+from eraser_core.sharing.card import Wishes
+from eraser_core.sharing.share import share
 
 BEGIN = ["erase", "--concept", "church", "--anchor", "castle", "--no-check", "--key-seed", "1", "--images", "0"]
 BEGIN += ["--batch", "1", "--pool-size", "4", "--per-trajectory", "2", "--sampler-steps", "2", "--steps", "2"]
@@ -49,9 +54,8 @@ class Makings:
         self.earlier, self.halted = where / "earlier", where / "halted"
         self.model, self.fitting = where / "model.safetensors", where / "fitting"
         _must(server, [*OTHER, *SHORT, "--images", "1", "--out", str(self.earlier)])
-        (self.earlier / "erasure.evaluation.json").write_text(
-            '{"schema": "concept-eraser-evaluation-1", "erasure_hash": "", "suites": {}}', encoding="utf-8"
-        )
+        figures = {"schema": SCHEMA, "erasure_hash": load_erasure(self.earlier / folder.ERASURE).hash(), "suites": {}}
+        write_json(sidecar_of(self.earlier / folder.ERASURE), figures)
         words = [*BEGIN, *LONG, "--out", str(self.halted)]
         server.run(words, {"file": "checkpoint", "when": "named", "do": "SIGKILL"})
 
@@ -91,7 +95,7 @@ def _erasing(words: list[str]) -> tuple[Callable[[Path], list[str]], Callable[[P
 
 
 def cases(made: Makings) -> list[Case]:
-    """All of the engine's. `share` goes here when there is one."""
+    """All of the engine's."""
     sources = ["--erasure", str(made.earlier / folder.ERASURE), "--hidden-prompt", str(made.earlier / folder.PROMPT)]
     compare = ["benchmark", "pocket", *sources, "--images", "1", "--steps", "2", "--maps", "0", "--batch", "1"]
     merging = ["merge", "--model", str(made.model), "--erasure", str(made.fitting / folder.ERASURE), "--force", "--out"]
@@ -126,6 +130,26 @@ def cases(made: Makings) -> list[Case]:
         benchmark("benchmark", ["--classes", "1"]),
         merged,
         replace(merged, name="merge --force", prepare=old_merge),
+        *sharing(made.earlier / folder.ERASURE),
+    ]
+
+
+def sharing(erasure: Path) -> list[Case]:
+    """`share` into a free folder, and over an earlier one with another card."""
+
+    def begin(where: Path) -> list[str]:
+        return ["share", str(erasure), "--author", "new", "--force", "--out", str(where / judge.SHARED)]
+
+    def earlier(where: Path) -> None:
+        where.mkdir()
+        share(erasure, where / judge.SHARED, Wishes(author="old"))
+
+    points = [("README", when) for when in WRITES] + [(erasure.stem, "half"), ("before_after", "half")]
+    fresh = Case("share", begin, begin, judge.of_share, lost=judge.lost_from_share)
+    over = [*points, ("README", "removed"), ("before_after", "removed")]
+    return [
+        replace(fresh, points=[*points, (judge.SHARED, "written"), (judge.SHARED, "named")]),
+        replace(fresh, name="share --force", prepare=earlier, points=over),
     ]
 
 

@@ -169,6 +169,7 @@ def load_engine() -> Run:
     import torch
 
     import eraser_core.__main__
+    import eraser_core.sharing.share
     from eraser_core.commands import benchmark, erase, generate, info, knows, merge, score  # noqa: F401
 
     eraser_core.__main__.build_parser()

@@ -18,6 +18,7 @@ from eraser_core.hidden_prompt import load_prompts
 from eraser_core.training import read_checkpoint
 
 FIGURES = (folder.PICTURE, folder.METRICS, "erasure.evaluation.json", "erasure.evaluation.pocket.png")
+SHARED = "shared"  # the folder that `share` writes
 ENDS = {".html": b"</p>", ".svg": b"</svg>", ".md": b"\n"}
 
 
@@ -28,7 +29,7 @@ def files(where: Path) -> dict[str, bytes]:
 
 def parts(where: Path) -> list[str]:
     """What was left under a passing name."""
-    return [name for name in files(where) if name.endswith(".part")]
+    return [name for name in files(where) if any(piece.endswith(".part") for piece in Path(name).parts)]
 
 
 def half_written(where: Path) -> list[str]:
@@ -95,6 +96,20 @@ def of_benchmark(where: Path) -> dict[str, str]:
 def of_files(where: Path) -> dict[str, str]:
     """Every safetensors file there by its tensors; whatever its folder."""
     return tensors(sorted(where.rglob("*.safetensors")))
+
+
+def of_share(where: Path) -> dict[str, str]:
+    """Every file of a shared folder by its bytes."""
+    return {path.name: _hash(path) for path in sorted((where / SHARED).glob("*"))}
+
+
+def lost_from_share(where: Path, before: dict[str, bytes], wanted: dict[str, str]) -> list[str]:
+    """What is wrong with a shared folder that is being replaced: it is the earlier one whole, or the new one whole."""
+    if of_share(where) == wanted:
+        return []
+    now = {name: data for name, data in files(where).items() if Path(name).parts[0] == SHARED}
+    earlier = {name: data for name, data in before.items() if Path(name).parts[0] == SHARED}
+    return [] if now == earlier else [f"neither the earlier folder nor the new one: {sorted(now)}"]
 
 
 def _hash(path: Path) -> str:

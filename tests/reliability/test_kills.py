@@ -36,6 +36,9 @@ FEW = {
     "Ctrl-C as the earlier figures go": (FORCED, "SIGINT", ("metrics", "removed")),
     "a full disk": (FORCED, "full", ("erasure.safe", "half")),
     "a kill within a picture": ("benchmark", "SIGKILL", ("0", "half")),
+    "a termination within a shared folder's card": ("share", "SIGTERM", ("README", "half")),
+    "a kill as a shared folder takes its place": ("share --force", "SIGKILL", ("README", "removed")),
+    "Ctrl-C as the earlier shared folder goes": ("share --force", "SIGINT", ("README", "removed")),
     "Ctrl-C within the page": ("benchmark", "SIGINT", ("report", "half")),
 }
 
@@ -93,6 +96,18 @@ def test_an_earlier_result_that_is_lost_is_noticed(made, tmp_path):
         where = shutil.copytree(made.earlier, tmp_path / harm)
         (where / harm).unlink() if harm == folder.PROMPT else (where / harm).write_text("{}", encoding="utf-8")
         assert judge.lost_from_erasing(where, before, {})
+
+
+def test_a_shared_folder_of_two_sharings_is_noticed(tmp_path):
+    """The control: the new card beside the earlier erasure."""
+    where = tmp_path / judge.SHARED
+    where.mkdir()
+    for name in ("README.md", "x.safetensors"):
+        (where / name).write_text("old", encoding="utf-8")
+    before = judge.files(tmp_path)
+    assert not judge.lost_from_share(tmp_path, before, {})
+    (where / "README.md").write_text("new", encoding="utf-8")
+    assert judge.lost_from_share(tmp_path, before, {"README.md": "", "x.safetensors": ""})
 
 
 def test_two_runs_into_one_folder_do_not_mix(server, made, tmp_path):
