@@ -32,7 +32,7 @@ from ..erasure import Entry, Erasure, LowRank, check_fits
 from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
 from ..request import Request
-from ..text_moments import ConceptMoments, concept_moments, kept_moment, normal_matrix
+from ..text_moments import RIDGE, ConceptMoments, concept_moments, kept_moment, normal_matrix
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
 CUT = 1e-6  # of a concept's moment: directions with less than this share of it are left out
@@ -45,7 +45,7 @@ class CombineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kept: float = Field(6.0, gt=0, description="weight of what is kept, in times of all concepts together")
-    ridge: float = Field(1e-4, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
+    ridge: float = Field(RIDGE, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
     general: bool = Field(True, description="keep a general vocabulary too, not only what the files retain")
     rank: int = Field(0, ge=0, description="rank of the file; 0 for as many as hold all but 1e-4 of the change")
 
