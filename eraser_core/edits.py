@@ -181,7 +181,9 @@ def make_edit(
     """
     weights = denoiser.weights(tune)
     if start and tune not in ("xattn-kv", "xattn"):
-        raise RequestError(f'start "closed form" changes attn2\'s K and V, tune {tune!r} does not: set start to "model"')
+        raise RequestError(
+            f'start "closed form" changes attn2\'s K and V, tune {tune!r} does not: set start to "model"'
+        )
     if tune == "text":
         if rank == 0:
             raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ..denoiser import Denoiser
@@ -44,10 +44,22 @@ class CombineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kept: float = Field(6.0, gt=0, description="weight of what is kept, in times of all concepts together")
+    kept: float = Field(
+        6.0, gt=0, allow_inf_nan=False, description="weight of what is kept, in times of all concepts together"
+    )
     ridge: float = Field(RIDGE, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
     general: bool = Field(True, description="keep a general vocabulary too, not only what the files retain")
     rank: int = Field(0, ge=0, description="rank of the file; 0 for as many as hold all but 1e-4 of the change")
+
+
+def configured(kept: float | None, rank: int | None) -> CombineSettings:
+    """The settings with what was given; RequestError names what cannot be."""
+    given = {name: value for name, value in (("kept", kept), ("rank", rank)) if value is not None}
+    try:
+        return CombineSettings.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg'].lower()}" for e in error.errors())
+        raise RequestError(f"settings of combine: {wrong}") from error
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Combined:
     """
 
     erasure: Erasure
+    request: Request
     prompts: tuple[HiddenPrompt, ...]
     error: float
     seconds: float
@@ -164,7 +177,7 @@ def combine(
         for one, own in zip(sources, prompts or [()] * len(sources), strict=True)
         for p in own
     )
-    return Combined(made, fitted, error, time.monotonic() - read, read - began, notes)
+    return Combined(made, request, fitted, error, time.monotonic() - read, read - began, notes)
 
 
 def _solve(

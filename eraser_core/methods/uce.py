@@ -22,7 +22,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..request import Request
-from ..text_moments import KEPT, RIDGE, joint_map
+from ..text_moments import joint_map
 from ..text_space import ClosedFormSettings, TextSpace, entries, factored, gather
 
 
