@@ -34,14 +34,14 @@ PRESETS: tuple[tuple[Literal["normal", "low"], Literal["bf16", "fp16"]], ...] = 
 
 def needed(name: str, model: Any, clip: Any, preset: Literal["normal", "low"], compute: Any) -> common.Row:
     """One preset of one model."""
-    from concept_eraser_pack.nodes import train_run
     from concept_eraser_pack.nodes.host import estimate
     from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
-    kpop, rank = METHODS["kpop"], train_run._rank(name, "xattn-kv")
+    kpop = METHODS["kpop"]
     denoiser = HostDenoiser(model, clip, SIZES[name], SIZES[name], compute)
     denoiser.use(preset)
-    settings = kpop.configure(denoiser.family, {"rank": rank})
+    settings = kpop.configure(denoiser.family, {})
+    rank = settings.rank
     found, seconds = common.timed(
         lambda: estimate.need(denoiser, settings, kpop.learner, REQUEST, estimate.Plan(1, rank))
     )

@@ -10,6 +10,7 @@ retain set. A row a run in out/benchmarks/pocket_objects.json; an interrupted be
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,7 +60,7 @@ def group(model: Model, rows: common.Rows, objects: Sequence[str], seed: int, re
     """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
     if all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
         return
-    quick = common.SMOKE if args.smoke else {}
+    quick = common.SMOKE if args.smoke else json.loads(args.values)
     tasks = [common.task_of(model, o, retain, seed, args.images) for o in objects]
     tasks = [replace(task, sheets={s: task.sheets[s] for s in SHEETS if s in task.sheets}) for task in tasks]
     results = [common.run(model, task, "kpop", quick, key_seed=seed) for task in tasks]
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--retain", choices=common.RETAIN, default="both")
     parser.add_argument("--name", default="pocket_objects", help="name of the JSON file, for runs side by side")
+    parser.add_argument("--values", default="{}", help="settings other than the defaults, as JSON")
     parser.add_argument("--take", nargs="*", default=[], help="names whose rows are taken over first")
     args = parser.parse_args()
     common.start_logging()

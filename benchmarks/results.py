@@ -25,7 +25,7 @@ from typing import Any
 import common
 
 from eraser_core.__main__ import main as command
-from eraser_core.commands.folder import CHECKPOINT, ERASURE, METRICS, PROMPT
+from eraser_core.commands.folder import CHECKPOINT, METRICS, results
 from eraser_core.evaluation.report.curves import curves
 from eraser_core.files import write_bytes, write_json
 
@@ -69,7 +69,7 @@ def erasings(objects: tuple[str, ...]) -> tuple[Erasing, ...]:
 def there(erasing: Erasing, out: Path) -> bool:
     """Whether the erasure is finished."""
     folder = erasing.folder(out)
-    return (folder / ERASURE).is_file() and not (folder / CHECKPOINT).is_file()
+    return results(folder, erasing.concepts).erasure.is_file() and not (folder / CHECKPOINT).is_file()
 
 
 def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
@@ -105,10 +105,10 @@ def score(erasings: Sequence[Erasing], args: argparse.Namespace) -> int:
     words += ["--force"]  # an erasure that was made again is drawn again; the others' pictures stay
     words += ["--classes", str(args.classes)] + (["--steps", str(args.steps)] if args.steps else [])
     for erasing in erasings:
-        folder = erasing.folder(args.out)
-        words += ["--erasure", str(folder / ERASURE)]
-        if (folder / PROMPT).is_file():
-            words += ["--hidden-prompt", str(folder / PROMPT)]
+        files = results(erasing.folder(args.out), erasing.concepts)
+        words += ["--erasure", str(files.erasure)]
+        if files.prompt.is_file():
+            words += ["--hidden-prompt", str(files.prompt)]
     return command(words)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .commands import combine, share
+from .commands.checks import real, seed, whole
 from .commands.interrupt import die_at_once, stoppable
 from .errors import EraserError
 
@@ -25,19 +26,19 @@ examples
   go on after Ctrl-C:
     python -m eraser_core erase --resume out/church
   draw with the erasure, and with its hidden prompt:
-    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors --prompt "a church"
-    python -m eraser_core generate --model pocket --erasure out/church/erasure.safetensors \\
-        --hidden-prompt out/church/hidden_prompt.safetensors --prompt "a church"
+    python -m eraser_core generate --model pocket --erasure out/church/church.safetensors --prompt "a church"
+    python -m eraser_core generate --model pocket --erasure out/church/church.safetensors \\
+        --hidden-prompt out/church/private/church_hidden_prompt.safetensors --prompt "a church"
   your own SD 1.x, SD 2.x or SDXL checkpoint: what it is, erase with little memory, write it erased:
     python -m eraser_core info model.safetensors
     python -m eraser_core erase --model model.safetensors --concept church --memory low --images 0 --out out/mine
-    python -m eraser_core merge --model model.safetensors --erasure out/mine/erasure.safetensors --out erased.safetensors
+    python -m eraser_core merge --model model.safetensors --erasure out/mine/church.safetensors --out erased.safetensors
   score a file that someone shared; read what it says of itself:
-    python -m eraser_core score --model pocket --erasure out/church/erasure.safetensors
-    python -m eraser_core info out/church/erasure.safetensors
+    python -m eraser_core score --model pocket --erasure out/church/church.safetensors
+    python -m eraser_core info out/church/church.safetensors
   ask whether the model knows a concept; evaluate erasures side by side:
     python -m eraser_core knows --model pocket --concept church ink
-    python -m eraser_core benchmark pocket --erasure out/church/erasure.safetensors --out out/evaluation
+    python -m eraser_core benchmark pocket --erasure out/church/church.safetensors --out out/evaluation
 
 The hidden prompt is private: it brings the concept back. It is no cryptographic key: whoever has the erased weights
 can train a prompt of their own, and whoever leaves the erasure file out has the original model.
@@ -51,9 +52,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="pocket", help=MODEL_HELP)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     _add_loading(parser)
-    parser.add_argument("--guidance-scale", type=float, help="guidance scale of the pictures (default: the model's)")
-    parser.add_argument("--steps", type=int, help="sampling steps of the pictures (default: the model's)")
-    parser.add_argument("--suite-seed", type=int, default=0, help="seed of the pictures' noise (default: 0)")
+    parser.add_argument("--guidance-scale", type=real(1), help="guidance scale of the pictures (default: the model's)")
+    parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps of the pictures (default: the model's)")
+    parser.add_argument("--suite-seed", type=seed, default=0, help="seed of the pictures' noise (default: 0)")
 
 
 def _add_loading(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--compute", choices=("auto", *DTYPES), default="auto", help="precision of the weights in memory"
     )
     group.add_argument("--memory", choices=("normal", "low"), default="normal", help="low: less memory, more time")
-    group.add_argument("--size", type=int, help="side of the pictures in pixels (default: the model's)")
+    group.add_argument("--size", type=whole(64, 8192), help="side of the pictures in pixels (default: the model's)")
     group.add_argument("--tokenizer", metavar="DIR", help="a CLIP tokenizer in place of the one shipped")
     group.add_argument("--allow-download", action="store_true", help="fetch --model OWNER/NAME from the hub")
 
@@ -87,13 +88,16 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder for the results")
     parser.add_argument("--force", action="store_true", help="replace the results that the folder holds")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the interrupted run in this folder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the run (default: 0)")
     parser.add_argument(
-        "--key-seed", type=int, help="seed of the hidden prompt's start (default: entropy, kept secret)"
+        "--key-seed", type=seed, help="seed of the hidden prompt's start (default: entropy, kept secret)"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="fp16", help="precision of the erasure file (default: fp16)")
-    parser.add_argument("--images", type=int, default=60, help="pictures a scored column, 0 for none (default: 60)")
+    parser.add_argument(
+        "--images", type=whole(0), default=60, help="pictures a scored column, 0 for none (default: 60)"
+    )
     parser.add_argument("--no-check", action="store_true", help="do not look first whether the model knows the concept")
+    parser.set_defaults(replaces=[])  # a run's own: what `--force` takes away, and `--resume` has to know
     settings = parser.add_argument_group("settings of the method", "Defaults depend on the model; see docs/methods/.")
     seen: dict[str, list[str]] = {}
     for method in METHODS.values():
@@ -115,10 +119,10 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        type=int,
+        type=whole(1),
         help="pictures a class (pocket: 16, imagenette: 500), a prompt (artists: 5), or prompts in all (i2p: every one)",
     )
-    parser.add_argument("--classes", type=int, help="pocket: how many kept objects are asked for (default: all)")
+    parser.add_argument("--classes", type=whole(1), help="pocket: how many kept objects are asked for (default: all)")
     parser.add_argument("--prompts", type=Path, help="i2p: the CSV of its prompts")
     parser.add_argument("--artist", nargs="+", action="extend", help="artists: names (default: the slides' five)")
     parser.add_argument(
@@ -127,8 +131,10 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", type=Path, help="i2p: a folder of pictures for FID (default: the untouched model's)"
     )
-    parser.add_argument("--batch", type=int, default=16, help="pictures drawn together (default: 16)")
-    parser.add_argument("--maps", type=int, default=4, help="erasures with attribution maps, 0 for none (default: 4)")
+    parser.add_argument("--batch", type=whole(1), default=16, help="pictures drawn together (default: 16)")
+    parser.add_argument(
+        "--maps", type=whole(0), default=4, help="erasures with attribution maps, 0 for none (default: 4)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted one goes on")
     parser.add_argument("--force", action="store_true", help="replace another run of this command there")
 
@@ -139,7 +145,7 @@ def _add_knows(parser: argparse.ArgumentParser) -> None:
         "--concept", nargs="+", action="extend", default=[], help="pocket: any of its words; else a class"
     )
     parser.add_argument("--artist", nargs="+", action="extend", default=[], help="an artist, asked of CLIP")
-    parser.add_argument("--images", type=int, default=8, help="pictures a column (default: 8)")
+    parser.add_argument("--images", type=whole(1), default=8, help="pictures a column (default: 8)")
     parser.add_argument(
         "--weights", type=Path, default=Path("weights"), help="folder of the metrics' models (default: weights)"
     )
@@ -161,13 +167,13 @@ def build_parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="draw pictures, with an erasure and a hidden prompt if given")
     _add_model(generate)
     generate.add_argument("--prompt", action="append", required=True, help="what to draw; may be repeated")
-    generate.add_argument("--n", type=int, default=4, help="pictures a prompt (default: 4)")
+    generate.add_argument("--n", type=whole(1), default=4, help="pictures a prompt (default: 4)")
     generate.add_argument("--erasure", type=Path, action="append", default=[], help="an erasure file; several stack")
-    generate.add_argument("--strength", type=float, default=1.0, help="strength of the erasures (default: 1)")
+    generate.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
     generate.add_argument("--hidden-prompt", type=Path, help="a hidden prompt file")
     generate.add_argument("--concept", help="whose prompt, where the file holds several")
     generate.add_argument(
-        "--prompt-strength", type=float, default=1.0, help="strength of the hidden prompt (default: 1)"
+        "--prompt-strength", type=real(), default=1.0, help="strength of the hidden prompt (default: 1)"
     )
     generate.add_argument(
         "--prompt-halves",
@@ -181,7 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(score)
     score.add_argument("--erasure", type=Path, required=True, help="an erasure file")
     score.add_argument("--hidden-prompt", type=Path, help="its hidden prompt file, to score recovery")
-    score.add_argument("--images", type=int, default=60, help="pictures a column (default: 60)")
+    score.add_argument("--images", type=whole(1), default=60, help="pictures a column (default: 60)")
     score.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
     _add_knows(commands.add_parser("knows", help="whether the model knows a concept at all"))
     _add_benchmark(commands.add_parser("benchmark", help="the slides' evaluation of erasures: tables, grids, a report"))
@@ -192,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
     merge = commands.add_parser("merge", help="write a checkpoint with erasures worked into its weights")
     merge.add_argument("--model", required=True, help="a .safetensors checkpoint")
     merge.add_argument("--erasure", type=Path, action="append", required=True, help="an erasure file; several stack")
-    merge.add_argument("--strength", type=float, default=1.0, help="strength of the erasures (default: 1)")
+    merge.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
     merge.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     merge.add_argument("--force", action="store_true", help="replace the file that is there")
     combine.add_arguments(commands.add_parser("combine", help="several erasures in one file, and the rest stays"))

@@ -19,7 +19,7 @@ from .hidden_prompt import HiddenPrompt
 from .latents import OnFill
 from .methods import Method
 from .request import Request
-from .training import Learner, OnStep, read_checkpoint, train
+from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,13 @@ def _begin(denoiser: Denoiser) -> _Begun:
 def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> Any:
     """A method's settings for a request on a family of models; RequestError names each wrong value in words."""
     try:
-        return method.configure(family, values, bool(request.retain))
+        settings = method.configure(family, values, bool(request.retain))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         raise RequestError(f"settings of {method.name}: {wrong}") from error
+    if isinstance(settings, TrainingSettings):
+        settings.suits(request)
+    return settings
 
 
 def erase(

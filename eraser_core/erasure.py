@@ -167,7 +167,8 @@ class Erasure:
 
     def _own_facts(self) -> dict[str, str]:
         """Without what `save` says anew: an erasure that was cut to another rank is another network."""
-        return {key: value for key, value in self.facts.items() if not key.startswith(("ss_network_", "ss_base_"))}
+        anew = ("ss_network_", "ss_base_", model_spec.USAGE)
+        return {key: value for key, value in self.facts.items() if not key.startswith(anew)}
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:

@@ -108,6 +108,9 @@ class _NoText:
     def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
         raise NotImplementedError
 
+    def excess(self, prompt: str) -> int:
+        return 0
+
     def token_count(self, prompt: str) -> int:
         raise NotImplementedError
 

@@ -29,14 +29,15 @@ def _owner_only(name: str, flags: int) -> int:
 def replacing(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write that takes `path`'s place when all went well: whoever looks sees the old one or the new one whole.
 
-    A `private` file can be read by its owner alone, from its first byte on (not on Windows, where folders decide that).
+    A `private` file can be read by its owner alone, from its first byte on (not on Windows, where folders decide that);
+    so can its folder, where that is new.
 
     Raises OutputError when the folder cannot be written to or the disk is full; then, and when the writing raises, the
     old file stays.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
         with open(part, "wb", opener=_owner_only if private else None) as file:
             yield file
             file.flush()

@@ -48,8 +48,6 @@ def first_prompt(
     Noise of the token embeddings' own standard deviation (`like` [b, n, d]), never zero. Without a `key_seed` the
     operating system's entropy is taken, so that neither the request nor the erasure gives the prompt away.
     """
-    if k < 1:
-        raise RequestError(f"the hidden prompt needs at least one token, k = {k} was given: use k = 8 or so")
     seed = secrets.randbits(62) if key_seed is None else key_seed
     shape = (targets, k if mechanism == "concatenative" else chunk, like.shape[-1])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -127,7 +125,7 @@ def load_prompts(path: Path) -> tuple[list[HiddenPrompt], dict[str, str]]:
 
     tensors, metadata = read_tensors(path)
     if metadata.get("hidden_prompt.schema") != SCHEMA:
-        raise FileFormatError(f"{path} holds no hidden prompt: give the hidden_prompt.safetensors of an erasing")
+        raise FileFormatError(f"{path} holds no hidden prompt: give the NAME_hidden_prompt.safetensors of an erasing")
     record = records.read(records.PromptRecord, metadata, path)
     records.finite(tensors, path)
     records.same_tensors(tensors, record.tensors_hash, path)

@@ -15,6 +15,7 @@ from PIL import Image
 
 SPEC = "1.0.0"
 THUMBNAIL, QUALITY = 256, 80  # pixels a side, as the specification recommends; of the JPEG
+USAGE = "modelspec.usage_hint"
 COMFYUI = "https://github.com/comfyanonymous/ComfyUI"  # whose names the entries' keys have
 
 # by family and prediction: architecture, resolution, kohya's word for the base
@@ -45,9 +46,14 @@ def family_facts(family: str, prediction: str) -> dict[str, str]:
 
 
 def network_facts(ranks: Sequence[tuple[int, float] | None]) -> dict[str, str]:
-    """kohya's entries for low-rank factors, where they are true of all: (rank, alpha) a weight, None a dense change."""
+    """kohya's entries for low-rank factors, where they are true of all: (rank, alpha) a weight, None a dense change.
+
+    Where there is a dense one, which programs do not load the file.
+    """
     sizes = set(ranks)
-    if not sizes or None in sizes:
+    if None in sizes:
+        return {USAGE: "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not"}
+    if not sizes:
         return {}
     facts = {"ss_network_module": "networks.lora"}
     if len(sizes) == 1 and (size := sizes.pop()) is not None:

@@ -8,6 +8,7 @@ from .backends.diffusers import DiffusersDenoiser
 from .backends.find import find_model
 from .backends.pocket import load_pocket_denoiser
 from .backends.stored_model import Loading, read
+from .errors import RequestError
 from .evaluation.examiner import Examiner
 from .pocket import Concepts, load_concepts, load_judge
 from .sampling import Solver
@@ -40,6 +41,8 @@ def open_model(
 
     `guidance`, `steps`, `suite_seed`, `solver` and `remember` are the examiner's.
     """
+    if steps is not None and not 1 <= steps <= 1000:
+        raise RequestError(f"{steps} sampling steps: a picture takes from 1 to 1000")
     if name == POCKET:
         pocket = load_pocket_denoiser(device=device)
         examiner = Examiner(

@@ -120,6 +120,7 @@ class RunRecord(Record):
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     images: int = 0
     no_check: bool = False
+    replaces: list[str] = []
 
 
 class MergedErasure(Record):

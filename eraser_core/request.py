@@ -58,6 +58,12 @@ class Request:
     def __post_init__(self) -> None:
         if not self.targets:
             raise RequestError("nothing to erase: name at least one concept")
+        names = [t.concept.strip().lower() for t in self.targets]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise RequestError(f"{twice[0]!r} is to be erased twice: name it once")
+        if any(not prompt.strip() for prompt in self.retain):
+            raise RequestError("a concept to retain is empty: name what should stay, or leave it out")
         erased = {c_e.lower(): t.concept for t in self.targets for c_e, _ in t.pairs()}
         for target in self.targets:
             erased |= {p.lower(): target.concept for p in (target.concept, *target.synonyms)}

@@ -25,7 +25,7 @@ NEGLIGIBLE = 1e-10
 class ClosedFormSettings(BaseModel):
     """Settings of every method that solves for its edit instead of training it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     layers: Literal["kv", "k", "v"] = Field("kv", description="which of attn2's matrices are edited")
 

@@ -33,7 +33,7 @@ CHECKPOINT_EVERY_SECONDS = 60.0
 class TrainingSettings(BaseModel):
     """Settings of every gradient method. The defaults are the authors' for Stable Diffusion 1.4 (FIELD of KPOP)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(1000, ge=1, description="training steps")
     batch: int = Field(1, ge=1, description="z_t a step")
@@ -52,7 +52,7 @@ class TrainingSettings(BaseModel):
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")
     retain_weight: float = Field(0.0, ge=0, description="weight of the loss on the retain set; not in the slides")
     guidance: float = Field(3.0, ge=1, description="guidance scale with which z_t are sampled")
-    sampler_steps: int = Field(50, ge=2, description="steps of those denoisings")
+    sampler_steps: int = Field(50, ge=2, le=1000, description="steps of those denoisings")
     latents: Literal["pool", "fresh"] = Field("pool", description="z_t from a pool, or denoised anew for every step")
     latents_from: Literal["frozen", "edited"] = Field("frozen", description="which network denoises them")
     pool_size: int = Field(256, ge=1, description="z_t in the pool, for each concept to erase")
@@ -75,6 +75,15 @@ class TrainingSettings(BaseModel):
         size = concepts * self.pool_size
         take = min(self.per_trajectory, self.sampler_steps, -(-size // prompts))
         return PoolShape(max(size, prompts * take), take, self.sampler_steps, self.guidance)
+
+    def suits(self, request: Request) -> None:
+        """RequestError where these settings ask for what the request does not hold."""
+        if self.retain_weight and not request.retain:
+            raise RequestError("retain_weight is set and there is nothing to retain: name concepts to keep")
+        if self.tune == "text" and not self.rank:
+            raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')
+        if self.null_space and (not request.retain or self.tune != "text"):
+            raise RequestError('null_space needs a retain set and tune "text"')
 
     def filled(self, request: Request) -> int:
         """How many z_t come into the pools before the first step."""
@@ -114,6 +123,7 @@ class Learner:
     graphs = 1  # forwards of a step whose graphs are alive at once: what its memory depends on
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
+        settings.suits(request)
         self.denoiser, self.request, self.key_seed = denoiser, request, key_seed
         self.generator = torch.Generator().manual_seed(request.seed)
         pairs = in_turn(request.targets)
@@ -121,12 +131,8 @@ class Learner:
         self.erased = denoiser.encode([c_e for _, c_e, _ in pairs])
         self.neutral = denoiser.encode([c_n for _, _, c_n in pairs])
         self.retained = denoiser.encode(request.retain) if request.retain else None
-        if settings.retain_weight and self.retained is None:
-            raise RequestError("retain_weight is set and there is nothing to retain: name concepts to keep")
         basis = None
-        if settings.null_space:
-            if self.retained is None or settings.tune != "text":
-                raise RequestError('null_space needs a retain set and tune "text"')
+        if settings.null_space and self.retained is not None:
             basis = null_space([self.retained], settings.kept_energy)
         start = closed_start(denoiser, request) if settings.start == "closed form" else None
         self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis, start)

@@ -14,7 +14,7 @@ from eraser_core.errors import RequestError
 from .host import folders, schema
 from .host import model as host_model
 from .host.preview import say
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 
 FROM_SOCKET = "(from the socket)"
 
@@ -71,6 +71,7 @@ class ApplySanitizedUNet(io.ComfyNode):
         return True  # a missing file is explained by execute, with where to put it
 
     @classmethod
+    @checked
     def execute(cls, model: Any, erasure_name: str, strength: float, erasure: Erasure | None = None) -> io.NodeOutput:
         source = "socket"
         if erasure is None:
@@ -107,6 +108,7 @@ class LoadErasure(io.ComfyNode):
         return True
 
     @classmethod
+    @checked
     def execute(cls, erasure_name: str) -> io.NodeOutput:
         return io.NodeOutput(load_listed(erasure_name, cls.hidden))
 
@@ -130,6 +132,7 @@ class ErasureInfo(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, erasure: Erasure | None = None, model: Any = None) -> io.NodeOutput:
         if erasure is None and model is None:
             raise RequestError("connect an erasure, a model, or both")

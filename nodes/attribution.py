@@ -23,7 +23,7 @@ from .host import model as host_model
 from .host import schema
 from .host.denoiser import HostDenoiser
 from .host.preview import check_vae, decode, say
-from .host.schema import field, node_schema
+from .host.schema import auto, checked, node_schema
 
 SAMPLING = {"pocket": (16, 3.0)}  # steps, guidance scale
 OTHERS = (25, 7.5)
@@ -55,6 +55,7 @@ class AttributionMap(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: Any, clip: Any, vae: Any, **values: Any) -> io.NodeOutput:
         with torch.inference_mode(False), torch.no_grad():
             sheet, pictures, masks, text = attribute(model, clip, vae, values)
@@ -94,10 +95,10 @@ def _inputs() -> list[Any]:
             tooltip="The same seed, the same pictures.",
         ),
         _integer("steps", 1000, "Sampling steps. 0 is what suits the model (pocket 16, others 25)."),
-        field(
+        auto(
             io.Float.Input,
             "cfg",
-            default=0.0,
+            0,
             min=0,
             max=100,
             step=0.5,
@@ -111,7 +112,7 @@ def _inputs() -> list[Any]:
 
 
 def _integer(name: str, high: int, tooltip: str, step: int = 1) -> Any:
-    return field(io.Int.Input, name, default=0, min=0, max=high, step=step, tooltip=tooltip, advanced=True)
+    return auto(io.Int.Input, name, 0, min=0, max=high, step=step, tooltip=tooltip, advanced=True)
 
 
 def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, str]:
@@ -120,6 +121,8 @@ def attribute(model: Any, clip: Any, vae: Any, values: dict[str, Any]) -> tuple[
     words = list(dict.fromkeys(word.strip() for word in values["words"].splitlines() if word.strip()))
     if not words:
         raise RequestError("the box 'words' is empty: type a word of the prompt, such as church")
+    if not prompt.strip():
+        raise RequestError("the box 'prompt' is empty: type what is to be drawn, such as a church")
     if re.search(r"(?<!\\)[()]", prompt):
         raise RequestError(
             f"the prompt {prompt!r} has weights or brackets: write it without, the map would miss the word"

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import request_inputs
 from .host import schema
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 from .values import MethodChoice
 
 CHOICES = {
@@ -41,13 +41,15 @@ class EraseClosedForm(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: Any, clip: Any, method: str, settings: MethodChoice | None = None, **values: Any
     ) -> io.NodeOutput:
         from .closed_form_run import solve  # not at start: it brings pydantic, which costs the host's start 0.2 s
 
         choice = settings or CHOICES[method]
-        return io.NodeOutput(*solve(model, clip, choice, values, str(cls.hidden.unique_id or "")))
+        outputs, said = solve(model, clip, choice, values, str(cls.hidden.unique_id or ""))
+        return io.NodeOutput(*outputs, ui={"text": (said,)})
 
 
 def _inputs() -> list[Any]:

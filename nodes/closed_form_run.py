@@ -17,17 +17,22 @@ from .host import folders
 from .host import model as host_model
 from .host.denoiser import UnloadedDenoiser
 from .host.preview import say
-from .train_run import in_words, save, with_clip_layer
+from .run_words import in_words, used, with_run
+from .train_run import save
 from .values import MethodChoice
 
 
-def solve(model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
-    """Everything between the node's inputs and outputs; nothing is left behind when it raises."""
+def solve(
+    model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], node_id: str
+) -> tuple[tuple[Any, ...], str]:
+    """(the node's outputs, what it says of the run); nothing is left behind when it raises."""
     with torch.inference_mode(False), torch.no_grad():
         return _solve(model, clip, choice, values, node_id)
 
 
-def _solve(model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
+def _solve(
+    model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], node_id: str
+) -> tuple[tuple[Any, ...], str]:
     folders.new_file(values["filename_prefix"])  # a wrong one is said now, not at the end
     chosen = registered(choice.name)
     if chosen.solve is None:
@@ -41,7 +46,10 @@ def _solve(model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], 
     request = request_words.build(words, denoiser, 0)
     settings = configure(chosen, denoiser.family, request, choice.settings)
     result = erase(denoiser, request, chosen, settings, dtype=DTYPES[values["precision"]])
-    erasure = with_clip_layer(result.erasure, clip)
+    run = {"precision": values["precision"], "retained": len(request.retain)}
+    erasure = with_run(result.erasure, run, clip)
     path = save(erasure, None, values["filename_prefix"])
-    say(f"{in_words(request)}: done in {result.seconds:.1f} s, saved as {path.name}", node_id)
-    return host_model.apply_erasure(model, erasure, 1.0, path.name), erasure, erasure.tensors()
+    done = f"{in_words(request)}: done in {result.seconds:.1f} s, saved as {path.name}"
+    text = f"{done}\n{used(choice.name, settings, run, erasure)}"
+    say(text, node_id)
+    return (host_model.apply_erasure(model, erasure, 1.0, path.name), erasure, erasure.tensors()), text

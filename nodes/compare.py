@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from eraser_core.errors import RequestError
 
 from .host import schema
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 
 GAP = 4
 LABEL = 0.11  # of a picture's height, at least 14 pixels
@@ -45,16 +45,28 @@ class Compare(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, labels: str, **rows: Any) -> io.NodeOutput:
-        given = [rows[name] for name in NAMES if rows.get(name) is not None]
+        given = [check_pictures(name, rows[name]) for name in NAMES if rows.get(name) is not None]
         texts = [part.strip() for part in labels.split("|")]
         return io.NodeOutput(grid(given, [*texts, *[""] * len(given)][: len(given)]))
 
 
+def check_pictures(name: str, batch: torch.Tensor) -> torch.Tensor:
+    """The batch [b, h, w, 1, 3 or 4] as it is; RequestError, with the input's name, when it is none."""
+    if batch.dim() != 4 or batch.shape[-1] not in (1, 3, 4):
+        raise RequestError(
+            f"{name} has the shape {tuple(batch.shape)}: pictures are (how many, height, width, 1, 3 or 4 colours)"
+        )
+    if batch.numel() == 0:
+        raise RequestError(f"{name} holds no picture: connect a batch that does")
+    if not bool(batch.isfinite().all()):
+        raise RequestError(f"{name} holds pixels that are no numbers: the model that drew them failed, draw them again")
+    return batch
+
+
 def grid(rows: list[torch.Tensor], labels: list[str]) -> torch.Tensor:
     """[1, h, w, 3] of batches [b, h, w, 3 or 4]: each row has the first row's picture size, missing places are white."""
-    if any(len(row) == 0 for row in rows):
-        raise RequestError("a batch of pictures is empty: connect one that holds pictures")
     height, width = rows[0].shape[1:3]
     columns = max(len(row) for row in rows)
     band = max(14, round(LABEL * height))

@@ -21,7 +21,7 @@ from .apply import erasure_combo
 from .compare import as_tensor
 from .host import folders, schema
 from .host.preview import say
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 
 ENDING = ".evaluation.json"
 WIDE = 8  # more columns than this are shown as lines
@@ -83,6 +83,7 @@ class Evaluation(io.ComfyNode):
         return True  # a missing file is explained by execute, with where to put it
 
     @classmethod
+    @checked
     def execute(cls, erasure_name: str, suite: str) -> io.NodeOutput:
         path = folders.find(folders.LORAS, erasure_name, cls.hidden)
         suites = chosen(read_suites(path.with_suffix(ENDING), load_erasure(path).hash()), suite.strip())

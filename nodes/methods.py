@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.schema import Method, field, node_schema
+from .host.schema import Method, auto, checked, field, node_schema
 from .values import MethodChoice
 
-BY_MODEL = -1.0
+BY_MODEL = -1
 
 
 class KPOPSettings(io.ComfyNode):
@@ -17,7 +17,7 @@ class KPOPSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        advanced = {"advanced": True}
+        advanced: dict[str, Any] = {"advanced": True}
         return node_schema(
             "KPOPSettings",
             "KPOP Settings",
@@ -30,41 +30,47 @@ class KPOPSettings(io.ComfyNode):
                     default="concatenative",
                     tooltip="How the hidden prompt joins a text: as further tokens, or added to its tokens.",
                 ),
-                io.Float.Input(
+                auto(
+                    io.Float.Input,
                     "lambda_",
-                    display_name="lambda",
-                    default=BY_MODEL,
+                    BY_MODEL,
+                    "lambda",
                     min=-1,
                     max=10,
                     step=0.05,
                     tooltip="How much it counts that the hidden prompt brings the concept back. 0 erases for good measure "
                     "but the prompt recovers little; -1 is what suits the model.",
                 ),
-                io.Int.Input(
+                auto(
+                    io.Int.Input,
                     "k",
-                    default=-1,
+                    BY_MODEL,
                     min=-1,
                     max=200,
                     tooltip="Tokens of the hidden prompt (concatenative only). -1 is what suits the model.",
                 ),
                 _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
                 _rate("eta_p", "Learning rate of the hidden prompt. -1 is what suits the model."),
-                io.Float.Input(
+                auto(
+                    io.Float.Input,
                     "guidance",
-                    default=BY_MODEL,
+                    BY_MODEL,
                     min=-1,
                     max=20,
                     step=0.5,
                     tooltip="Guidance scale (at least 1) of the pictures that are learnt from. -1 is what suits the model.",
+                    **advanced,
                 ),
-                io.Float.Input(
+                auto(
+                    io.Float.Input,
                     "retain_weight",
-                    default=BY_MODEL,
+                    BY_MODEL,
                     min=-1,
                     max=100,
                     step=0.1,
                     tooltip="How much it counts that retained concepts stay as they are. 0 is not at all; -1 is what suits "
                     "the model, and 1 where concepts to retain were named.",
+                    **advanced,
                 ),
                 field(
                     io.Combo.Input,
@@ -104,6 +110,7 @@ class KPOPSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         values["lambda"] = values.pop("lambda_")
         return io.NodeOutput(_chosen("kpop", values))
@@ -131,6 +138,7 @@ class ESDSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("esd", values))
 
@@ -155,6 +163,7 @@ class CASettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("ca", values))
 
@@ -182,6 +191,7 @@ class UCESettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("uce", values))
 
@@ -203,6 +213,7 @@ class TIMESettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         values["lambda"] = values.pop("lambda_")
         return io.NodeOutput(_chosen("time", values))
@@ -226,6 +237,7 @@ class DoubleProjectionsSettings(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, **values: Any) -> io.NodeOutput:
         return io.NodeOutput(_chosen("dp", values))
 
@@ -253,14 +265,12 @@ def _layers() -> Any:
 
 
 def _count(name: str, tooltip: str) -> Any:
-    return io.Int.Input(name, default=-1, min=-1, max=100_000, tooltip=tooltip)
+    return auto(io.Int.Input, name, BY_MODEL, min=-1, max=100_000, tooltip=tooltip)
 
 
 def _weight(name: str, tooltip: str, title: str | None = None) -> Any:
-    return io.Float.Input(
-        name, display_name=title, default=BY_MODEL, min=-1, max=100, step=0.0001, round=False, tooltip=tooltip
-    )
+    return auto(io.Float.Input, name, BY_MODEL, title, min=-1, max=100, step=0.0001, round=False, tooltip=tooltip)
 
 
 def _rate(name: str, tooltip: str) -> Any:
-    return io.Float.Input(name, default=BY_MODEL, min=-1, max=1, step=1e-6, round=False, tooltip=tooltip)
+    return auto(io.Float.Input, name, BY_MODEL, min=-1, max=1, step=1e-6, round=False, tooltip=tooltip, advanced=True)

@@ -6,14 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from eraser_core.errors import RequestError
 from eraser_core.evaluation.metrics.nudity import THRESHOLDS, nudity_scores
 
 from . import nudity
-from .compare import as_pil, as_tensor
+from .compare import as_pil, as_tensor, check_pictures
 from .host import schema
 from .host.preview import say
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 
 OWN = "own list"
 
@@ -80,9 +79,9 @@ class NudeNetScore(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, images: Any, classes: str, own_classes: str, threshold: float, censor: str) -> io.NodeOutput:
-        if len(images) == 0:
-            raise RequestError("the batch holds no picture: connect one that does")
+        check_pictures("images", images)
         names = nudity.counted(classes, own_classes)
         pictures = [as_pil(picture) for picture in images]
         found = [nudity.detect(picture) for picture in pictures]

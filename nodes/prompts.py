@@ -14,7 +14,7 @@ from eraser_core.hidden_prompt import HiddenPrompt
 
 from .apply import FROM_SOCKET
 from .host import folders, schema
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 from .values import Prompts, read_prompts
 
 ALIASES = (*schema.ALIASES, "recover", "unlock", "key")
@@ -104,6 +104,7 @@ class HiddenPromptInject(io.ComfyNode):
         return True
 
     @classmethod
+    @checked
     def execute(
         cls,
         positive: list[Any],
@@ -119,6 +120,9 @@ class HiddenPromptInject(io.ComfyNode):
                 raise RequestError("choose a hidden prompt file, or connect Train Concept Eraser or Load Hidden Prompt")
             hidden_prompt = read_prompts(folders.find(folders.PROMPTS, prompt_name, cls.hidden))
         prompt = hidden_prompt.pick(concept)
+        for name, given in (("positive", positive), ("negative", negative)):
+            if not given:
+                raise RequestError(f"{name} is empty: connect CLIP Text Encode")
         both = inject(negative, prompt, strength) if halves == "both" else negative
         return io.NodeOutput(inject(positive, prompt, strength), both)
 
@@ -147,6 +151,7 @@ class LoadHiddenPrompt(io.ComfyNode):
         return True
 
     @classmethod
+    @checked
     def execute(cls, prompt_name: str) -> io.NodeOutput:
         return io.NodeOutput(read_prompts(folders.find(folders.PROMPTS, prompt_name, cls.hidden)))
 
@@ -174,6 +179,7 @@ class SaveHiddenPrompt(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hidden_prompt: Prompts, filename_prefix: str) -> io.NodeOutput:
         path = folders.new_file(filename_prefix)
         hidden_prompt.save(path)

@@ -28,10 +28,10 @@ class Words:
         """(concept, synonyms) of each line; RequestError when there is none, or one stands there twice."""
         lines = ([part.strip() for part in line.split("|") if part.strip()] for line in _lines(self.concepts))
         found = [(names[0], tuple(names[1:])) for names in lines if names]
-        typed = [name.lower() for name, _ in found]
-        twice = next((name for name in typed if typed.count(name) > 1), None)
+        typed = [phrase.lower() for name, others in found for phrase in (name, *others)]
+        twice = next((phrase for phrase in typed if typed.count(phrase) > 1), None)
         if twice:
-            raise RequestError(f"the box 'concepts' has {twice!r} twice: one line each")
+            raise RequestError(f"the box 'concepts' has {twice!r} twice: name it once")
         if not found:
             raise RequestError(
                 "the box 'concepts' is empty: type what should vanish, one concept a line, such as church"

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import request_inputs
 from .host import schema
-from .host.schema import field, node_schema
+from .host.schema import auto, checked, field, node_schema
 
 MAX_SEED = 2**62
 
@@ -39,14 +39,16 @@ class TrainConceptEraser(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: Any, clip: Any, **values: Any) -> io.NodeOutput:
         from .train_run import train  # not at start: it brings pydantic, which costs the host's start 0.2 s
 
-        return io.NodeOutput(*train(model, clip, values, str(cls.hidden.unique_id or "")))
+        outputs, said = train(model, clip, values, str(cls.hidden.unique_id or ""))
+        return io.NodeOutput(*outputs, ui={"text": (said,)})
 
 
 def _inputs() -> list[Any]:
-    advanced = {"advanced": True}
+    advanced: dict[str, Any] = {"advanced": True}
     return [
         *request_inputs.network(),
         io.Vae.Input("vae", optional=True, tooltip="For pictures of the concept fading while it trains."),
@@ -59,7 +61,14 @@ def _inputs() -> list[Any]:
             tooltip="What must stay as it is, one a line. Name what looks like the concept and what you care about. "
             "Empty on the pocket model: half of what it draws.",
         ),
-        _integer("steps", 0, 100_000, "Training steps. 0 is what suits the model (pocket 100, others 1000)."),
+        auto(
+            io.Int.Input,
+            "steps",
+            0,
+            min=0,
+            max=100_000,
+            tooltip="Training steps. 0 is what suits the model and the method (KPOP: pocket 100, others 1000).",
+        ),
         io.Combo.Input(
             "tune",
             options=["xattn-kv", "xattn", "noxattn", "text"],
@@ -67,13 +76,14 @@ def _inputs() -> list[Any]:
             tooltip="What changes: the keys and values that read the text (xattn-kv), all of the cross-attention (xattn), "
             "everything else (noxattn, for nudity), or how texts are read (text: smallest file, least memory).",
         ),
-        field(
+        auto(
             io.Int.Input,
             "rank",
-            default=-1,
+            -1,
             min=-1,
             max=256,
-            tooltip="Size of the change. 0 is full, more is smaller files and less memory than that. -1 chooses.",
+            tooltip="Size of the change. -1 is what suits the model (SD and SDXL 16, a file of a few MB that every program "
+            "loads). 0 is dense: a large file, which diffusers does not load.",
             **advanced,
         ),
         io.Int.Input(
@@ -84,19 +94,45 @@ def _inputs() -> list[Any]:
             control_after_generate=False,
             tooltip="The same seed and settings give the same erasure.",
         ),
-        field(
+        auto(
             io.Int.Input,
             "key_seed",
-            default=-1,
+            -1,
             min=-1,
             max=MAX_SEED,
             tooltip="Where the hidden prompt's search starts. -1 is a secret of this run; any other number is written into "
             "the workflow and your pictures, and whoever reads it can make the prompt again.",
             **advanced,
         ),
-        _integer("width", 0, 4096, "Width in pixels of the pictures that are learnt from. 0 is the model's own.", 8),
-        _integer("height", 0, 4096, "Height in pixels of the pictures that are learnt from. 0 is the model's own.", 8),
-        _integer("batch", 0, 64, "Pictures in a step. 0 is what suits the model (pocket 4, others 1)."),
+        auto(
+            io.Int.Input,
+            "width",
+            0,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip="Width in pixels of the pictures that are learnt from. 0 is the model's own.",
+            **advanced,
+        ),
+        auto(
+            io.Int.Input,
+            "height",
+            0,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip="Height in pixels of the pictures that are learnt from. 0 is the model's own.",
+            **advanced,
+        ),
+        auto(
+            io.Int.Input,
+            "batch",
+            0,
+            min=0,
+            max=64,
+            tooltip="Pictures in a step. 0 is what suits the model (pocket 4, others 1).",
+            **advanced,
+        ),
         request_inputs.precision(),
         field(
             io.Combo.Input,
@@ -118,7 +154,3 @@ def _inputs() -> list[Any]:
             **advanced,
         ),
     ]
-
-
-def _integer(name: str, low: int, high: int, tooltip: str, step: int = 1) -> Any:
-    return io.Int.Input(name, default=0, min=low, max=high, step=step, tooltip=tooltip)

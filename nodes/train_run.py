@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,20 +26,20 @@ from .host import estimate, folders
 from .host import model as host_model
 from .host.denoiser import Compute, HostDenoiser
 from .host.preview import Preview, Report, say
+from .run_words import in_words, used, with_run
 from .values import MethodChoice, Prompts
 
-LOW_RANK, TEXT_RANK = 16, 8
 SAVE_SECONDS = 60.0  # how long another process may take to write its files
 GRADIENT_FORWARDS: dict[type[Learner], int] = {KPOP: 3}
 
 
-def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
-    """Everything between the node's inputs and outputs; nothing is left behind when it raises."""
+def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[tuple[Any, ...], str]:
+    """(the node's outputs, what it says of the run); nothing is left behind when it raises."""
     with torch.inference_mode(False), torch.enable_grad():
         return _train(model, clip, values, node_id)
 
 
-def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[Any, ...]:
+def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[tuple[Any, ...], str]:
     folders.new_file(values["filename_prefix"])  # a wrong one is said now, not after the training
     choice: MethodChoice = values.get("method") or MethodChoice("kpop")
     size = host_model.own_size(model)
@@ -58,7 +57,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
         plan = _plan(denoiser, settings, learner, request, values.get("memory", "auto"))
         say(f"{said}: {plan}", node_id)
-        report = Report(settings.iterations, estimate.pool_rows(settings, request), preview, node_id)
+        sizes = settings.iterations, settings.filled(request), estimate.pool_rows(settings, request)
+        report = Report(*sizes, preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
     result = erase(
@@ -68,21 +68,28 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         settings,
         key_seed=key_seed,
         on_step=report,
+        on_fill=report.filled if report else None,
         dtype=DTYPES[values["precision"]],
     )
-    erasure = host_model.on_cpu(with_clip_layer(result.erasure, clip))
+    run = _run(denoiser, request, values)
+    erasure = host_model.on_cpu(with_run(result.erasure, run, clip))
     prompts = _prompts(result, denoiser, erasure)
     path = save(erasure, prompts, values["filename_prefix"])
-    say(f"{said}: done in {result.seconds:.0f} s, saved as {path.name}", node_id)
+    text = f"{said}: done in {result.seconds:.0f} s, saved as {path.name}\n{used(choice.name, settings, run, erasure)}"
+    say(text, node_id)
     sanitized = host_model.apply_erasure(model, erasure, 1.0, path.name)
     losses = {name: [step[name] for step in result.losses] for name in (result.losses[0] if result.losses else ())}
     course = {"loss": losses.get("erase", [0.0, 0.0]), **losses}
-    return sanitized, erasure, prompts, erasure.tensors(), course
+    return (sanitized, erasure, prompts, erasure.tensors(), course), text
 
 
-def in_words(request: Request) -> str:
-    """What becomes of what."""
-    return ", ".join(f"{t.concept} -> {t.anchor or '(nothing in particular)'}" for t in request.targets)
+def _run(denoiser: HostDenoiser, request: Request, values: dict[str, Any]) -> dict[str, Any]:
+    """What the node itself was set to, with what "auto" came to. Never the hidden prompt's seed."""
+    height, width = (8 * side for side in denoiser.latent_shape[1:])
+    compute = next(name for name, dtype in DTYPES.items() if dtype == denoiser.compute_dtype)
+    preset = "low" if denoiser.recompute else "normal"
+    own = {"width": width, "height": height, "compute": compute, "memory": preset, "precision": values["precision"]}
+    return own | {"seed": request.seed, "retained": len(request.retain)}
 
 
 def _settings(choice: MethodChoice, family: str, request: Request, values: dict[str, Any]) -> BaseModel:
@@ -91,18 +98,10 @@ def _settings(choice: MethodChoice, family: str, request: Request, values: dict[
     tune: Tune = values["tune"]
     given = dict(choice.settings)
     given |= {name: values[own] for name, own in (("iterations", "steps"), ("batch", "batch")) if values[own]}
-    given |= {"tune": tune, "rank": values["rank"] if values["rank"] >= 0 else _rank(family, tune)}
+    given |= {"tune": tune} | ({"rank": values["rank"]} if values["rank"] >= 0 else {})
     known = {f.alias or name for name, f in chosen.settings.model_fields.items()} | set(choice.settings)
     settings: BaseModel = configure(chosen, family, request, {k: v for k, v in given.items() if k in known})
     return settings
-
-
-def _rank(family: str, tune: Tune) -> int:
-    """Full changes where they are small: dense ones of SDXL's keys and values alone cost 5.5 GB with Adam."""
-    if tune == "text":
-        return TEXT_RANK
-    small = family == "pocket" or (family in ("sd1", "sd2") and tune == "xattn-kv")
-    return 0 if small else LOW_RANK
 
 
 def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
@@ -136,12 +135,6 @@ def _plan(
         estimate.check(denoiser, settings, learner, request, needed, free)
     duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(learner, 1), request)
     return f"{settings.iterations} steps, {estimate.describe(needed, free, duration, chosen)}"
-
-
-def with_clip_layer(erasure: Erasure, clip: Any) -> Erasure:
-    """The file says at which CLIP layer its texts were read, when that is not the model's own."""
-    layer = getattr(clip, "layer_idx", None)
-    return erasure if layer is None else replace(erasure, facts={**erasure.facts, "erasure.clip_layer": str(layer)})
 
 
 def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompts:

@@ -35,8 +35,12 @@ from eraser_core.training import Step
 
 log = logging.getLogger("demo")
 PAGE, FIGURES = "report.html", "metrics.json"
-# A style trains longer than an object, in the demo half as long as `erase` does by default: chosen on clay and pixel.
-QUICK: dict[str, dict[str, Any]] = {"object": {}, "style": {"iterations": 150, "pool_size": 128}}
+# Smaller pools and half the steps of a style, so that the page is there in minutes. It costs synonyms: docs/results/
+# pocket_objects.md, "A quicker run". Chosen on dog and truck, on clay and pixel, not on what the demo shows.
+QUICK: dict[str, dict[str, Any]] = {
+    "object": {"pool_size": 96, "sampler_steps": 8},
+    "style": {"iterations": 150, "pool_size": 128, "sampler_steps": 8},
+}
 SCORED = ("erased", "kept")
 # What is drawn in the concept's place, where the nearest concept of the retain set is not what one would show.
 ANCHORS = {"guitar": "violin", "truck": "bus"}
@@ -46,7 +50,7 @@ NEEDED_BYTES = 20_000_000
 NEXT = """<h2>How to go on</h2>
 <p>Another concept, or two at once; <code>python -m eraser_core info --model pocket</code> lists what the model draws:</p>
 <pre>python -m eraser_core erase --model pocket --concept guitar --out out/guitar
-python -m eraser_core generate --model pocket --erasure {first}/erasure.safetensors --prompt "{prompt}"
+python -m eraser_core generate --model pocket --erasure {erasure} --prompt "{prompt}"
 python -m eraser_core erase --help</pre>
 <p>The erasure hides the concept. Anyone who leaves the file out gets the original model back. Anyone who has the weights
 can train a prompt of their own.</p>"""
@@ -94,12 +98,12 @@ def train(model: Model, task: Task, seed: int, values: dict[str, Any]) -> tuple[
     return result, filled - began, rows - before
 
 
-def write_files(at: Path, model: Model, result: Erased) -> None:
+def write_files(at: Path, model: Model, concept: str, result: Erased) -> None:
     """The erasure and its hidden prompt."""
-    erasure = result.erasure
-    erasure.save(at / folder.ERASURE)
+    erasure, to = result.erasure, folder.results(at, [concept])
+    erasure.save(to.erasure)
     facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
-    save_prompts(at / folder.PROMPT, result.prompts, result.key_seed or 0, erasure.hash(), facts)
+    save_prompts(to.prompt, result.prompts, result.key_seed or 0, erasure.hash(), facts)
 
 
 def run_task(
@@ -109,7 +113,7 @@ def run_task(
     at_start = rows_of(model)
     result, fill, fill_rows = train(model, task, seed, values)
     trained_rows = rows_of(model)
-    write_files(at, model, result)
+    write_files(at, model, task.concept, result)
     edit, hidden, start = result.erasure.as_edit(), result.prompts[0], time.monotonic()
     write_bytes(at / folder.PICTURE, grid.png(first_picture(model, task, edit, hidden)))
     drawn, drawn_rows = time.monotonic(), rows_of(model)
@@ -140,7 +144,7 @@ def claim(out: Path) -> None:
     """The folder may hold an earlier demo; anything else is not ours to write over."""
     try:
         strange = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PAGE).is_file()))
-        if strange and not any((path / folder.ERASURE).is_file() for path in out.iterdir()):
+        if strange and not any((path / f"{path.name}.safetensors").is_file() for path in out.iterdir()):
             raise OutputError(f"{out} holds something that is no demo: choose another folder with --out")
         out.mkdir(parents=True, exist_ok=True)
     except NotADirectoryError as error:
@@ -172,7 +176,7 @@ def demo(args: argparse.Namespace) -> None:
         seconds[task.concept] = vars(spent)
         first = args.out / chapters[0].row["erase"]
         prompt = prompt or task.request.targets[0].concept
-        after = NEXT.format(first=first.as_posix(), prompt=prompt)
+        after = NEXT.format(erasure=folder.results(first, [first.name]).erasure.as_posix(), prompt=prompt)
         about = (
             f"Method: KPOP (Bui et al., arXiv 2403.12326). Model: the pocket model, {model.denoiser.base_hash[:12]}. "
             f"ConceptEraser {version('concepteraser')}, {datetime.date.today().isoformat()}."

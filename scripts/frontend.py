@@ -15,31 +15,61 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SIZE = {"width": 2200, "height": 1300}
 
-EXPORT = """async ([api, name, nodes, note]) => {
+TALL = """({ CLIPTextEncode: 110, MarkdownNote: 300, PreviewAny: 240, SaveImage: 400, PreviewImage: 400,
+  ConceptEraser_AttributionMap: 600, ConceptEraser_Evaluation: 400, ConceptEraser_ErasureInfo: 240,
+  ConceptEraser_EraseClosedForm: 560 })"""
+# [[node id, height]] of a graph as it stands, the title without: what a look computes.
+HEIGHTS = """async ([api, name]) => {
   await app.loadApiJson(api, name);
-  const graph = app.graph, gap = 30, width = 320;
-  const tall = { CLIPTextEncode: 110, MarkdownNote: 260, PreviewAny: 200, SaveImage: 360, PreviewImage: 300, ConceptEraser_AttributionMap: 600 };
-  const place = (node, x, y) => {
-    const [w, h] = node.computeSize();
-    node.setSize([Math.max(w, width), Math.max(h, tall[node.type] ?? 0)]);
-    node.pos = [x, y];
-    return y + node.size[1] + 30 + gap;
+  await new Promise((done) => setTimeout(done, 700));
+  return app.graph.nodes.map((node) => [node.id, node.size[1]]);
+}"""
+EXPORT = """async ([api, name, nodes, note, heights]) => {
+  await app.loadApiJson(api, name);
+  const graph = app.graph, gap = 40, title = 30, width = 340, across = 100, pad = 20;
+  const tall = TALL;
+  const bottoms = {}, boxes = {};
+  const place = (node, facts, least) => {
+    const [w, h] = node.computeSize(), wants = Math.max(h, tall[node.type] ?? 0);
+    node.setSize([Math.max(w, width), wants]);
+    const y = Math.max(bottoms[facts.column] ?? 0, least);
+    node.pos = [facts.column * (width + across), y];
+    bottoms[facts.column] = y + Math.max(wants, heights[node.id] ?? 0) + title + gap;
+    const key = facts.group + facts.band, box = (boxes[key] ??= { title: facts.group, at: [1e9, 1e9, -1e9, -1e9] });
+    box.at = [Math.min(box.at[0], node.pos[0]), Math.min(box.at[1], y - title),
+              Math.max(box.at[2], node.pos[0] + node.size[0]), Math.max(box.at[3], bottoms[facts.column] - title - gap)];
   };
-  const heights = {};
-  for (const [id, facts] of Object.entries(nodes)) {
-    const node = graph.getNodeById(+id);
-    if (facts.title) node.title = facts.title;
-    Object.assign(node.properties, facts.properties);
-    for (const w of node.widgets ?? []) if (w.name === "control_after_generate") w.value = "fixed";
-    const top = facts.column === 0 ? 300 : 0;
-    heights[facts.column] = place(node, facts.column * (width + 90), heights[facts.column] ?? top);
-  }
   const text = LiteGraph.createNode("MarkdownNote");
   graph.add(text);
   text.widgets[0].value = note;
-  place(text, 0, 0);
   text.title = "Read me";
+  const all = Object.entries(nodes);
+  place(text, { column: Math.min(...all.map(([, f]) => f.column), 0), group: "Start", band: 0 }, 0);
+  for (const band of [0, 1]) {
+    const own = all.filter(([, facts]) => facts.band === band);
+    const columns = new Set(own.map(([, facts]) => facts.column));
+    const top = band ? Math.max(...[...columns].map((c) => bottoms[c] ?? 0)) + title + 2 * pad : 0;
+    for (const [id, facts] of own) {
+      const node = graph.getNodeById(+id);
+      if (facts.title) node.title = facts.title;
+      Object.assign(node.properties, facts.properties);
+      for (const w of node.widgets ?? []) if (w.name === "control_after_generate") w.value = "fixed";
+      place(node, facts, Math.max(top, facts.beside ? graph.getNodeById(+facts.beside).pos[1] : 0));
+    }
+  }
+  for (const box of Object.values(boxes)) {
+    const group = new LiteGraph.LGraphGroup(box.title);
+    group.pos = [box.at[0] - pad, box.at[1] - title - pad];
+    group.size = [box.at[2] - box.at[0] + 2 * pad, box.at[3] - box.at[1] + title + 2 * pad];
+    graph.add(group);
+  }
   return JSON.stringify(graph.serialize());
+}""".replace("TALL", TALL)
+LOOK = "async (on) => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on); }"
+# [[title, left, top, right, bottom]] of the nodes, their titles included, in this look.
+RECTANGLES = """async () => {
+  await new Promise((done) => setTimeout(done, 800));
+  return app.graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30, node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
 }"""
 LOAD = "async (workflow) => { await app.loadGraphData(JSON.parse(workflow)); }"
 FIT = """() => {

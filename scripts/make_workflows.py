@@ -28,18 +28,17 @@ sys.path[:0] = [str(REPO), str(REPO / "tests" / "host")]
 from host_client import Client  # noqa: E402
 
 from scripts import comfyui_host, frontend, workflow_graphs  # noqa: E402
-from scripts.workflow_parts import FIRST_FILE, SD15, Graph  # noqa: E402
+from scripts.workflow_parts import EXAMPLE, SD15, Graph  # noqa: E402
 
 log = logging.getLogger("make_workflows")
 BASE = comfyui_host.CACHE / "workflows"
 TARGET = REPO / "workflows"
+EXAMPLES = REPO / "shared_examples"
 DOCS = REPO / "docs" / "img"
 HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
 OWN_STEPS = 60
-MEASURED = 12  # pictures a figure, of the evaluation that a workflow shows
-SHOWN = {"erased": "esr1", "others right": "psr1", "others right, untouched": "psr1_before", "with p": "recovery1"}
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -55,6 +54,9 @@ def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
         api[ids[name]] = {"class_type": node["class_type"], "inputs": inputs}
         facts[ids[name]] = {
             "column": graph.columns[name],
+            "group": graph.groups[name],
+            "band": graph.bands[name],
+            "beside": ids.get(graph.beside.get(name, ""), ""),
             "title": graph.titles.get(name, ""),
             "properties": graph.properties.get(name, {}),
         }
@@ -62,20 +64,23 @@ def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def digest() -> str:
-    """SHA-256 of the shared erasure file, once `run` has made it."""
-    path = BASE / "output" / "loras" / FIRST_FILE
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """SHA-256 of the erasure that the pack brings as an example."""
+    return hashlib.sha256((EXAMPLES / "loras" / EXAMPLE).read_bytes()).hexdigest()
 
 
 def export(shown: Any) -> None:
     """Write every workflow as the frontend serialises it."""
     TARGET.mkdir(exist_ok=True)
-    for name, graph in workflow_graphs.all_graphs(digest()).items():
+    graphs = workflow_graphs.all_graphs(digest())
+    shown.evaluate(frontend.LOOK, True)
+    heights = {name: dict(shown.evaluate(frontend.HEIGHTS, [numbered(g)[0], name])) for name, g in graphs.items()}
+    shown.evaluate(frontend.LOOK, False)
+    for name, graph in graphs.items():
         api, facts = numbered(graph)
-        workflow = json.loads(shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note]))
+        workflow = json.loads(shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note, heights[name]]))
         workflow["extra"] = {"frontendVersion": workflow.get("extra", {}).get("frontendVersion", "")}
         (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
-    log.info("exported %d workflows", len(workflow_graphs.all_graphs()))
+    log.info("exported %d workflows", len(graphs))
 
 
 def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -93,32 +98,6 @@ def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-def measure_first() -> None:
-    """Write the sidecar of the shared erasure: the pocket suite in little, and a sample grid."""
-    from eraser_core.erasure import load_erasure
-    from eraser_core.evaluation.pocket.scores import score, untouched
-    from eraser_core.evaluation.pocket.tasks import task_of
-    from eraser_core.evaluation.report.pictures import before_after
-    from eraser_core.evaluation.report.sidecar import write_sidecar
-    from eraser_core.evaluation.report.tables import Figure, Row, Table
-    from eraser_core.evaluation.suites.items import Subject
-    from eraser_core.hidden_prompt import load_prompts
-    from eraser_core.models import open_model
-
-    path = BASE / "output" / "loras" / FIRST_FILE
-    erasure, model = load_erasure(path), open_model("pocket")
-    prompts, _ = load_prompts(BASE / "output" / "hidden_prompts" / FIRST_FILE)
-    task = task_of(model.concepts, model.denoiser, erasure, 0, MEASURED)
-    row = score(model.examiner, task, erasure.as_edit(), prompts[0], None, untouched(model.examiner, task))
-    cells = {title: Figure(row[column], MEASURED, "share") for title, column in SHOWN.items()}
-    shown = Row(task.concept, cells, about=(path.stem,))
-    note = f"{MEASURED} pictures a figure: an illustration, it proves nothing."
-    table = Table("Erasing an object", tuple(SHOWN), (shown,), note)
-    subject = Subject(path.stem, path, erasure, tuple(prompts))
-    grid = before_after(model, erasure, prompts)
-    write_sidecar(subject, "pocket", {"suite seed": model.examiner.suite_seed}, [table], grid)
-
-
 def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
     """Open every workflow (or those named), press Run, take its picture and make a thumbnail of the first result.
 
@@ -133,8 +112,6 @@ def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
         if names and name not in names:
             continue
         api, _ = numbered(graph)
-        if name == "show_an_evaluation":
-            measure_first()
         if name == OWN:
             outputs = client.run(pocket_in_place(api), seconds=1800)
         else:
@@ -146,8 +123,6 @@ def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
         with_pictures = [node for node in api if outputs.get(node, {}).get("images")]
         thumbnail(client, outputs, with_pictures[0], TARGET / f"{name}.jpg")
         log.info("ran %s", name)
-        if name == "erase_an_object":
-            export(shown)  # again: now the shared file and its hash are there
 
 
 def picture_graph(shown: Any, path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.workflow_parts import (
-    FIRST_FILE,
-    MADE_BY,
-    REPOSITORY,
+    COMPARE,
+    DRAW,
+    ERASE,
+    EXAMPLE,
+    INJECT,
     SD15,
     SD15_URL,
+    START,
+    TEXTS,
     Graph,
     checkpoint,
     compare,
@@ -37,18 +41,22 @@ def erase_an_object() -> Graph:
     sanitized, hidden = train(
         graph, model, clip, vae, concepts="church", anchor="castle", filename_prefix="loras/erased_church"
     )
-    injected = inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, hidden_prompt=hidden)
+    graph.section("Draw the erased concept")
     rows = [
-        draw(graph, "church before", 3, model, texts, latent, vae),
-        draw(graph, "church after", 3, sanitized, texts, latent, vae),
-        draw(graph, "church with the hidden prompt", 4, sanitized, injected, latent, vae),
+        draw(graph, "church before", DRAW, model, texts, latent, vae),
+        draw(graph, "church after", DRAW, sanitized, texts, latent, vae),
+        draw(graph, "church with the hidden prompt", DRAW, sanitized, injected, latent, vae),
     ]
-    compare(graph, "erased object", 5, rows, "a church: before | after | after, with the hidden prompt")
+    graph.section("Compare: erased")
+    compare(graph, "erased object", COMPARE, rows, "a church: before | after | after, with the hidden prompt")
+    graph.section("Draw what is kept", 1)
     rows = [
-        draw(graph, "guitar before", 4, model, kept, latent, vae),
-        draw(graph, "guitar after", 4, sanitized, kept, latent, vae),
+        draw(graph, "guitar before", DRAW, model, kept, latent, vae),
+        draw(graph, "guitar after", DRAW, sanitized, kept, latent, vae),
     ]
-    compare(graph, "kept object", 5, rows, "a guitar: before | after")
+    graph.section("Compare: kept", 1)
+    compare(graph, "kept object", COMPARE, rows, "a guitar: before | after")
     return graph
 
 
@@ -65,82 +73,77 @@ def erase_a_style() -> Graph:
     sanitized, hidden = train(
         graph, model, clip, vae, concepts="ink", anchor="twemoji", steps=300, filename_prefix="loras/erased_ink"
     )
-    injected = inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, hidden_prompt=hidden)
+    graph.section("Draw the erased style")
     rows = [
-        draw(graph, "ink before", 3, model, texts, latent, vae),
-        draw(graph, "ink after", 3, sanitized, texts, latent, vae),
-        draw(graph, "ink with the hidden prompt", 4, sanitized, injected, latent, vae),
+        draw(graph, "ink before", DRAW, model, texts, latent, vae),
+        draw(graph, "ink after", DRAW, sanitized, texts, latent, vae),
+        draw(graph, "ink with the hidden prompt", DRAW, sanitized, injected, latent, vae),
     ]
-    compare(graph, "erased style", 5, rows, "ink: before | after | after, with the hidden prompt")
+    graph.section("Compare: erased")
+    compare(graph, "erased style", COMPARE, rows, "ink: before | after | after, with the hidden prompt")
+    graph.section("Draw what is kept", 1)
     rows = [
-        draw(graph, "pixel before", 4, model, kept, latent, vae),
-        draw(graph, "pixel after", 4, sanitized, kept, latent, vae),
+        draw(graph, "pixel before", DRAW, model, kept, latent, vae),
+        draw(graph, "pixel after", DRAW, sanitized, kept, latent, vae),
     ]
-    compare(graph, "kept style", 5, rows, "pixel: before | after")
+    graph.section("Compare: kept", 1)
+    compare(graph, "kept style", COMPARE, rows, "pixel: before | after")
     return graph
 
 
 def apply_a_shared_erasure(digest: str = "") -> Graph:
     graph = Graph(
-        "## Apply a shared erasure\nSomebody gave you an erasure file: put it into `models/loras`, choose it in **Apply "
-        "Sanitized UNet**, press **Run**, and compare. Here it is the one that the template *erase_an_object* saves: run "
-        "that first. **Erasure Info** reads what the file says of itself."
+        "## Apply a shared erasure\nPress **Run**. The erasure file comes with this pack, as an example: it hides the guitar. "
+        "Somebody else's goes into `models/loras`: choose it in **Load Erasure**, and compare. **Erasure Info** reads what "
+        "the file says of itself."
     )
     model, clip, vae = checkpoint(graph)
-    texts, latent = encode(graph, clip, "a church"), empty_latent(graph)
-    graph.add("load", 0, "ConceptEraser_LoadErasure", erasure_name=FIRST_FILE)
+    graph.add("load", START, "ConceptEraser_LoadErasure", erasure_name=EXAMPLE)
     shared_file(graph, "load", digest)
-    sanitized = graph.add(
-        "apply",
-        2,
-        "ConceptEraser_ApplySanitizedUNet",
-        model=model,
-        erasure_name="(from the socket)",
-        strength=1.0,
-        erasure=["load", 0],
-    )
-    graph.add("info", 2, "ConceptEraser_ErasureInfo", erasure=["load", 0], model=sanitized)
-    graph.add("info text", 2, "PreviewAny", "What the file says", source=["info", 0])
-    half = graph.add(
-        "apply half",
-        2,
-        "ConceptEraser_ApplySanitizedUNet",
-        "Half as strong",
-        model=model,
-        erasure_name="(from the socket)",
-        strength=0.5,
-        erasure=["load", 0],
-    )
+    texts, latent = encode(graph, clip, "a guitar"), empty_latent(graph)
+    graph.section("Apply")
+    applied: dict[str, Any] = {"model": model, "erasure_name": "(from the socket)", "erasure": ["load", 0]}
+    half = graph.add("apply half", ERASE, "ConceptEraser_ApplySanitizedUNet", "Half as strong", strength=0.5, **applied)
+    sanitized = graph.add("apply", ERASE, "ConceptEraser_ApplySanitizedUNet", strength=1.0, **applied)
+    graph.section("Read the file")
+    graph.add("info", INJECT, "ConceptEraser_ErasureInfo", erasure=["load", 0], model=sanitized)
+    graph.section("What the file says", 1)
+    graph.add("info text", DRAW, "PreviewAny", "What the file says", source=["info", 0])
+    graph.section("Draw")
     rows = [
-        draw(graph, "before", 3, model, texts, latent, vae),
-        draw(graph, "strength 0.5", 3, half, texts, latent, vae),
-        draw(graph, "strength 1", 3, sanitized, texts, latent, vae),
+        draw(graph, "before", DRAW, model, texts, latent, vae),
+        draw(graph, "strength 0.5", DRAW, half, texts, latent, vae),
+        draw(graph, "strength 1", DRAW, sanitized, texts, latent, vae),
     ]
-    compare(graph, "shared erasure", 4, rows, "a church: before | strength 0.5 | strength 1")
+    graph.section("Compare")
+    compare(graph, "shared erasure", COMPARE, rows, "a guitar: before | strength 0.5 | strength 1")
     return graph
 
 
 def recover_with_the_hidden_prompt(digest: str = "") -> Graph:
     graph = Graph(
-        "## Recover with the hidden prompt\nWhoever has the hidden prompt file draws the erased concept again, with the "
-        "sanitized model. Both conditionings go through **Hidden Prompt Inject**. Run the template *erase_an_object* "
-        "first: it saves both files."
+        "## Recover with the hidden prompt\nPress **Run**. Whoever has the hidden prompt file draws the erased concept again, "
+        "with the sanitized model: the text goes through **Hidden Prompt Inject**. Both files come with this pack. This "
+        "hidden prompt is public, as an example: keep your own private."
     )
     model, clip, vae = checkpoint(graph)
-    texts, latent = encode(graph, clip, "a church"), empty_latent(graph)
+    texts, latent = encode(graph, clip, "a guitar"), empty_latent(graph)
+    graph.section("Apply")
     sanitized = graph.add(
-        "apply", 2, "ConceptEraser_ApplySanitizedUNet", model=model, erasure_name=FIRST_FILE, strength=1.0
+        "apply", ERASE, "ConceptEraser_ApplySanitizedUNet", model=model, erasure_name=EXAMPLE, strength=1.0
     )
     shared_file(graph, "apply", digest)
-    injected = inject(graph, texts, 2, prompt_name=FIRST_FILE)
-    prompt = {"name": FIRST_FILE, "url": f"{REPOSITORY}#workflows", "directory": "hidden_prompts"}
-    graph.properties["inject"] = {"models": [prompt], "made_by": MADE_BY}
+    injected = inject(graph, texts, prompt_name=EXAMPLE)
+    shared_file(graph, "inject", "", "hidden_prompts")
+    graph.section("Draw")
     rows = [
-        draw(graph, "before", 3, model, texts, latent, vae),
-        draw(graph, "erased", 3, sanitized, texts, latent, vae),
-        draw(graph, "recovered", 3, sanitized, injected, latent, vae),
+        draw(graph, "before", DRAW, model, texts, latent, vae),
+        draw(graph, "erased", DRAW, sanitized, texts, latent, vae),
+        draw(graph, "recovered", DRAW, sanitized, injected, latent, vae),
     ]
-    compare(graph, "recovered", 4, rows, "a church: before | erased | with the hidden prompt")
+    graph.section("Compare")
+    compare(graph, "recovered", COMPARE, rows, "a guitar: before | erased | with the hidden prompt")
     return graph
 
 
@@ -153,10 +156,12 @@ def score_a_batch_with_nudenet() -> Graph:
     )
     model, clip, vae = checkpoint(graph)
     texts, latent = encode(graph, clip, "a house"), empty_latent(graph)
-    drawn = draw(graph, "pictures", 2, model, texts, latent, vae)
+    graph.section("Draw")
+    drawn = draw(graph, "pictures", ERASE, model, texts, latent, vae)
+    graph.section("Score")
     graph.add(
         "score",
-        3,
+        DRAW,
         "ConceptEraser_NudeNetScore",
         images=drawn,
         classes="any exposed body parts",
@@ -164,9 +169,10 @@ def score_a_batch_with_nudenet() -> Graph:
         threshold=0.5,
         censor="blur",
     )
-    graph.add("score text", 4, "PreviewAny", "Verdict", source=["score", 8])
-    graph.add("boxes", 4, "PreviewImage", "With boxes", images=["score", 0])
-    graph.add("censored", 4, "PreviewImage", "Censored", images=["score", 1])
+    graph.section("Verdict")
+    graph.add("score text", DRAW + 1, "PreviewAny", "Verdict", source=["score", 8])
+    graph.add("boxes", DRAW + 1, "PreviewImage", "With boxes", images=["score", 0])
+    graph.add("censored", DRAW + 1, "PreviewImage", "Censored", images=["score", 1])
     return graph
 
 
@@ -190,19 +196,23 @@ def erase_from_your_checkpoint() -> Graph:
         retain="castle\nhouse\ncamera\ndog",
         filename_prefix="loras/erased_from_mine",
     )
-    injected = inject(graph, texts, 3, hidden_prompt=hidden)
+    injected = inject(graph, texts, hidden_prompt=hidden)
     look: dict[str, Any] = {"steps": 20, "cfg": 7.0, "sampler": "euler", "scheduler": "normal"}
+    graph.section("Draw the erased concept")
     rows = [
-        draw(graph, "before", 3, model, texts, latent, vae, **look),
-        draw(graph, "after", 3, sanitized, texts, latent, vae, **look),
-        draw(graph, "with the hidden prompt", 4, sanitized, injected, latent, vae, **look),
+        draw(graph, "before", DRAW, model, texts, latent, vae, **look),
+        draw(graph, "after", DRAW, sanitized, texts, latent, vae, **look),
+        draw(graph, "with the hidden prompt", DRAW, sanitized, injected, latent, vae, **look),
     ]
-    compare(graph, "own checkpoint", 5, rows, "before | after | after, with the hidden prompt")
+    graph.section("Compare: erased")
+    compare(graph, "own checkpoint", COMPARE, rows, "before | after | after, with the hidden prompt")
+    graph.section("Draw what is kept", 1)
     rows = [
-        draw(graph, "kept before", 4, model, kept, latent, vae, **look),
-        draw(graph, "kept after", 4, sanitized, kept, latent, vae, **look),
+        draw(graph, "kept before", DRAW, model, kept, latent, vae, **look),
+        draw(graph, "kept after", DRAW, sanitized, kept, latent, vae, **look),
     ]
-    compare(graph, "own checkpoint kept", 5, rows, "kept: before | after")
+    graph.section("Compare: kept", 1)
+    compare(graph, "own checkpoint kept", COMPARE, rows, "kept: before | after")
     return graph
 
 
@@ -215,17 +225,21 @@ def erase_closed_form() -> Graph:
     model, clip, vae = checkpoint(graph)
     texts, kept = encode(graph, clip, "a church"), encode(graph, clip, "a guitar", "kept ")
     latent = empty_latent(graph)
-    sanitized = solve(graph, 2, model, clip)
+    sanitized = solve(graph, model, clip)
+    graph.section("Draw the erased concept")
     rows = [
-        draw(graph, "church before", 3, model, texts, latent, vae),
-        draw(graph, "church after", 3, sanitized, texts, latent, vae),
+        draw(graph, "church before", DRAW, model, texts, latent, vae),
+        draw(graph, "church after", DRAW, sanitized, texts, latent, vae),
     ]
-    compare(graph, "closed form", 5, rows, "a church: before | after")
+    graph.section("Compare: erased")
+    compare(graph, "closed form", COMPARE, rows, "a church: before | after")
+    graph.section("Draw what is kept", 1)
     rows = [
-        draw(graph, "guitar before", 4, model, kept, latent, vae),
-        draw(graph, "guitar after", 4, sanitized, kept, latent, vae),
+        draw(graph, "guitar before", DRAW, model, kept, latent, vae),
+        draw(graph, "guitar after", DRAW, sanitized, kept, latent, vae),
     ]
-    compare(graph, "closed form kept", 5, rows, "a guitar: before | after")
+    graph.section("Compare: kept", 1)
+    compare(graph, "closed form kept", COMPARE, rows, "a guitar: before | after")
     return graph
 
 
@@ -237,13 +251,14 @@ def attribution_before_and_after() -> Graph:
         "at several words."
     )
     model, clip, vae = checkpoint(graph)
-    sanitized = solve(graph, 1, model, clip)
+    sanitized = solve(graph, model, clip)
     inputs: dict[str, Any] = {"prompt": "a church in clay style", "words": "church\nclay", "seed": 1, "batch": 4}
     inputs |= {"steps": 0, "cfg": 0.0, "width": 0, "height": 0}
-    for name, drawn_by in (("before", model), ("after", sanitized)):
+    for band, (name, drawn_by) in enumerate((("before", model), ("after", sanitized))):
+        graph.section(f"Attention {name}", band)
         maps = graph.add(
             name,
-            2,
+            INJECT,
             "ConceptEraser_AttributionMap",
             f"Attribution Map: {name}",
             model=drawn_by,
@@ -251,24 +266,24 @@ def attribution_before_and_after() -> Graph:
             vae=vae,
             **inputs,
         )
-        graph.add(f"{name} shown", 3, "SaveImage", name, images=maps, filename_prefix=f"concept_eraser/maps {name}")
-        graph.add(f"{name} text", 4, "PreviewAny", f"Attention {name}", source=[name, 3])
+        graph.add(f"{name} shown", DRAW, "SaveImage", name, images=maps, filename_prefix=f"concept_eraser/maps {name}")
+        graph.add(f"{name} text", DRAW + 1, "PreviewAny", f"Attention {name}", source=[name, 3])
     return graph
 
 
 def show_an_evaluation(digest: str = "") -> Graph:
     graph = Graph(
-        "## Show what was measured of an erasure\nFigures lie in a file beside the erasure: `NAME.evaluation.json`. Here it is "
-        "the erasure that the template *erase_an_object* saves; `python -m eraser_core benchmark` measures it. Whoever shares "
-        "an erasure can share its figures with it: they are refused beside any other erasure."
+        "## Show what was measured of an erasure\nPress **Run**. Figures lie in a file beside the erasure: "
+        "`NAME.evaluation.json`. This one comes with the pack; `python -m eraser_core benchmark` measures your own. Whoever "
+        "shares an erasure can share its figures with it: they are refused beside any other erasure."
     )
-    graph.add("evaluation", 1, "ConceptEraser_Evaluation", erasure_name=FIRST_FILE, suite="")
+    graph.section("Measured")
+    graph.add("evaluation", TEXTS, "ConceptEraser_Evaluation", erasure_name=EXAMPLE, suite="")
     shared_file(graph, "evaluation", digest)
-    for name, output in (("grid", 1), ("table", 0)):
-        graph.add(
-            name, 2, "PreviewImage", {"table": "Figures", "grid": "Pictures"}[name], images=["evaluation", output]
-        )
-    graph.add("text", 2, "PreviewAny", "In words", source=["evaluation", 2])
+    graph.section("Figures and pictures")
+    graph.add("grid", ERASE, "PreviewImage", "Pictures", images=["evaluation", 1])
+    graph.add("table", INJECT, "PreviewImage", "Figures", images=["evaluation", 0])
+    graph.add("text", DRAW, "PreviewAny", "In words", source=["evaluation", 2])
     return graph
 
 

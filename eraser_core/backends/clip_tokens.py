@@ -40,9 +40,16 @@ class ClipTokens:
         """How many tokens are the start and the prompt's words."""
         return len(self._row(prompt)) - 1
 
+    def excess(self, prompt: str) -> int:
+        """How many of a prompt's tokens there is no room for."""
+        return max(len(self._words(prompt)) - (LENGTH - 2), 0)
+
     def _row(self, prompt: str) -> list[int]:
-        words = self._tokenizer.encode(prompt, add_special_tokens=False).ids
-        return [self._start, *words[: LENGTH - 2], self.end]
+        return [self._start, *self._words(prompt)[: LENGTH - 2], self.end]
+
+    def _words(self, prompt: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        return ids
 
 
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

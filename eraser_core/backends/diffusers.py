@@ -34,6 +34,8 @@ class TextEncoder(Protocol):
 
     def token_count(self, prompt: str) -> int: ...
 
+    def excess(self, prompt: str) -> int: ...
+
     def release(self) -> None:
         """Let go of memory that the next `encode` can take again."""
 
@@ -107,6 +109,10 @@ class DiffusersDenoiser:
 
     def token_count(self, prompt: str) -> int:
         return self._text.token_count(prompt)
+
+    def excess(self, prompt: str) -> int:
+        """How many of a prompt's tokens the text encoder has no room for; `encode` leaves them out."""
+        return self._text.excess(prompt)
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         return {key: self._parameters[own] for key, own in self._own_name.items() if tuned(key, tune)}

@@ -22,12 +22,7 @@ class PocketText:
 
     def encode(self, prompts: Sequence[str]) -> Context:
         for prompt in prompts:
-            unknown = self._model.tokenizer.unknown_words(prompt)
-            if unknown:
-                raise RequestError(
-                    f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): "
-                    "`python -m eraser_core info --model pocket` lists what it can draw"
-                )
+            self._known(prompt)
         return Context(self._model.encode_text(list(prompts)))
 
     def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
@@ -35,6 +30,18 @@ class PocketText:
 
     def token_count(self, prompt: str) -> int:
         return 1 + min(len(self._model.tokenizer.word_ids(prompt)), self.tokens_per_chunk - 2)
+
+    def excess(self, prompt: str) -> int:
+        self._known(prompt)
+        return max(len(self._model.tokenizer.word_ids(prompt)) - (self.tokens_per_chunk - 2), 0)
+
+    def _known(self, prompt: str) -> None:
+        unknown = self._model.tokenizer.unknown_words(prompt)
+        if unknown:
+            raise RequestError(
+                f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): "
+                "`python -m eraser_core info --model pocket` lists what it can draw"
+            )
 
     def release(self) -> None:
         """It is too small to be let go of."""

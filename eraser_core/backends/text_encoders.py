@@ -55,6 +55,9 @@ class StoredText:
     def token_count(self, prompt: str) -> int:
         return self._tokens.count(prompt)
 
+    def excess(self, prompt: str) -> int:
+        return self._tokens.excess(prompt)
+
     def release(self) -> None:
         self._encoder = None
 

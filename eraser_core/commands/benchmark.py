@@ -19,7 +19,7 @@ from ..evaluation.suites.run import Options, run_suite
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..locks import LOCK, locked
 from ..models import Model
-from .folder import ERASURE
+from .folder import of_run
 from .generate import load_edit
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
-    if args.batch < 1:
-        raise RequestError(f"--batch {args.batch}: at least one picture is drawn at a time")
     others = processes(args.device)
     if not others.is_main:
         logging.getLogger().setLevel(logging.WARNING)
@@ -91,5 +89,5 @@ def _subjects(erasures: Sequence[Path], prompt_files: Sequence[Path]) -> tuple[S
 
 
 def _name(path: Path) -> str:
-    """The folder's name for files under the name that `erase` gives them, else the file's."""
-    return path.resolve().parent.name if path.name == ERASURE else path.stem
+    """The folder's name for files that lie where `erase` put them, else the file's."""
+    return path.resolve().parent.name if of_run(path) else path.stem

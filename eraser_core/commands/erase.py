@@ -25,7 +25,7 @@ from ..models import Model
 from ..precision import DTYPES
 from ..request import Request
 from ..training import Step
-from . import folder
+from . import checks, folder
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
 from .progress import Training
@@ -40,17 +40,19 @@ def run(args: argparse.Namespace) -> int:
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = opened(args)
     request, tasks = _request(args, model)
+    settings = _settings(args, model, request, tasks)
     if not args.resume and not args.no_check:
         _warn_of_unknown(model, tasks)
     with folder.held(out):
         if not args.resume:
             folder.claim(out, args.force)  # again: another run may have ended there since
+            args.replaces = folder.earlier(out)
         try:
-            result = _erase(args, out, model, request, tasks)
+            result = _erase(args, out, model, request, settings)
         except Interrupted:
             log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
             return 130
-        _write(out, model, result, tasks, args.images)
+        _write(folder.results(out, args.concept), args.replaces, model, result, tasks, args.images)
     return 0
 
 
@@ -76,6 +78,7 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
         raise RequestError("name what to erase: --concept church")
     if not all(concept.split("|")[0].strip() for concept in args.concept):
         raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
+    checks.named(args.retain or (), "--retain")
     if len(anchors) > len(args.concept):
         raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
     words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
@@ -90,14 +93,24 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     return together(tasks, args.seed), tasks
 
 
-def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, tasks: Sequence[Task]) -> engine.Erased:
+def _settings(args: argparse.Namespace, model: Model, request: Request, tasks: Sequence[Task]) -> Any:
+    """The method's settings; what cannot be done with this request is refused before anything is drawn."""
     chosen = method(args.method)
     given = {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
     given = settings_for(tasks, chosen.settings.model_fields) | given
     settings = engine.configure(chosen, model.denoiser.family, request, given)
+    words = [word for target in request.targets for pair in target.pairs() for word in pair]
+    checks.fits(model.denoiser.excess, [*words, *request.retain])
+    return settings
+
+
+def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, settings: Any) -> engine.Erased:
+    chosen = method(args.method)
     for target in request.targets:
         log.info("erasing %r, drawing %r in its place", target.concept, target.anchor)
     checkpoint = out / folder.CHECKPOINT
+    if not args.resume:
+        folder.keep_arguments(out, args)
     if chosen.learner is None:
         return engine.erase(model.denoiser, request, chosen, settings, dtype=DTYPES[args.dtype])
     if model.concepts is None:
@@ -112,7 +125,6 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
 
         if args.resume:
             return engine.resume(model.denoiser, METHODS, checkpoint, report)
-        folder.keep_arguments(out, args)
         return engine.erase(
             model.denoiser,
             request,
@@ -126,14 +138,18 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
         )
 
 
-def _write(out: Path, model: Model, result: engine.Erased, tasks: Sequence[Task], n: int) -> None:
+def _write(
+    to: folder.Results, replaces: Sequence[str], model: Model, result: engine.Erased, tasks: Sequence[Task], n: int
+) -> None:
     # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
-    folder.replace_erasure(out, result.erasure)
+    out = to.out
+    folder.replace_erasure(to, result.erasure, replaces)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
-        save_prompts(out / folder.PROMPT, result.prompts, result.key_seed, result.erasure.hash(), facts)
+        save_prompts(to.prompt, result.prompts, result.key_seed, result.erasure.hash(), facts)
     else:
-        (out / folder.PROMPT).unlink(missing_ok=True)  # an earlier run's
+        to.prompt.unlink(missing_ok=True)  # an earlier run's
+    folder.remove_earlier(to, replaces)
     (out / folder.CHECKPOINT).unlink(missing_ok=True)
     edit, prompts = result.erasure.as_edit(), result.prompts
     if n:

@@ -3,28 +3,74 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import records
 from ..erasure import Erasure
 from ..errors import FileFormatError, OutputError, RequestError
+from ..evaluation.suites.manifest import slug
 from ..files import sweep, write_json
 from ..locks import LOCK, locked
+from ..pocket.concepts import without_article
 
-ERASURE, PROMPT, PICTURE = "erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"
-METRICS, CHECKPOINT, RUN = "metrics.json", "checkpoint.safetensors", "run.json"
+# Whoever uploads the files of a run's folder uploads none of the private one, which holds the keys.
+PRIVATE = "private"
+PICTURE, METRICS, RUN, CHECKPOINT = "before_after.png", "metrics.json", "run.json", f"{PRIVATE}/checkpoint.safetensors"
+OLD = ("erasure", "hidden_prompt")  # what every run called its two files before they had the concept's name
+LONGEST = 60  # characters of a name, so that a path fits everywhere
 NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The two files that a run of these concepts is for; the second one only where the method learns a hidden prompt."""
+
+    out: Path
+    name: str
+
+    @property
+    def erasure(self) -> Path:
+        """To share."""
+        return self.out / f"{self.name}.safetensors"
+
+    @property
+    def prompt(self) -> Path:
+        """To keep."""
+        return self.out / PRIVATE / f"{self.name}_hidden_prompt.safetensors"
+
+
+def results(out: Path, concepts: Sequence[str]) -> Results:
+    """The files in `out` of a run that erases these concepts, which may have their synonyms after bars."""
+    names = [slug(without_article(concept.partition("|")[0].strip())) for concept in concepts]
+    return Results(out, "_".join(filter(None, names))[:LONGEST].rstrip("_.-") or "concept")
+
+
+def of_run(erasure: Path) -> bool:
+    """Whether an erasure file lies in the folder of the run that made it, under the name that it got there."""
+    return erasure.stem == OLD[0] or (erasure.parent / RUN).is_file()
+
+
+def earlier(out: Path) -> list[str]:
+    """The names of the results that runs into this folder have left, as far as the last one wrote them down."""
+    try:
+        record = records.read(records.RunRecord, records.read_json(out / RUN), out / RUN)
+    except FileFormatError:
+        return []
+    named = [results(out, record.concept or []).name, *(results(out, [name]).name for name in record.replaces)]
+    return list(dict.fromkeys(named))
 
 
 def claim(out: Path | None, force: bool) -> Path:
     """The folder to write results to; OutputError if it holds something and `force` is not set."""
     if out is None:
         raise RequestError("name a folder for the results: --out DIR")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file: choose a folder for the results")
+    file = next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None)
+    if file is not None:
+        raise OutputError(f"{file} is a file: choose a folder for the results")
     if out.is_dir() and _holds_something(out) and not force:
         if (out / CHECKPOINT).is_file():
             raise OutputError(f"{out} holds an interrupted run: go on with --resume {out}, or begin anew with --force")
@@ -35,7 +81,7 @@ def claim(out: Path | None, force: bool) -> Path:
 def _holds_something(out: Path) -> bool:
     """Whether anything would be lost: a run that was killed before its first checkpoint leaves nothing worth keeping."""
     left = (RUN, LOCK)
-    return any(path.name not in left and not path.name.endswith(".part") for path in out.iterdir())
+    return any(p.is_file() and p.name not in left and not p.name.endswith(".part") for p in out.rglob("*"))
 
 
 @contextmanager
@@ -46,7 +92,11 @@ def held(out: Path) -> Iterator[None]:
     """
     with locked(out / LOCK, out):
         sweep(out)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it holds something, or is not there
+                (out / PRIVATE).rmdir()
 
 
 def keep_arguments(out: Path, args: argparse.Namespace) -> None:
@@ -59,20 +109,31 @@ def keep_arguments(out: Path, args: argparse.Namespace) -> None:
     write_json(out / RUN, kept)
 
 
-def replace_erasure(out: Path, erasure: Erasure) -> None:
-    """Put an erasure in the place of an earlier one, of which no picture and no figure may lie beside it.
+def replace_erasure(to: Results, erasure: Erasure, names: Sequence[str]) -> None:
+    """Write an erasure; no picture and no figure of an earlier one, which may have one of the other `names`, lies beside it.
 
     It is whole on the disk before they go, and they go before it takes its place: whoever is killed in between is left
     with the earlier erasure and its hidden prompt, from which the figures can be made again.
     """
-    whole = out / f".{ERASURE}.whole.part"
+    whole = to.out / f".{to.erasure.name}.whole.part"
     try:
         erasure.save(whole)
-        for path in (out / PICTURE, out / METRICS, *out.glob(f"{Path(ERASURE).stem}.evaluation*")):
+        figures = [path for name in (to.name, OLD[0], *names) for path in to.out.glob(f"{name}.evaluation*")]
+        for path in (to.out / PICTURE, to.out / METRICS, *figures):
             path.unlink(missing_ok=True)
-        whole.replace(out / ERASURE)
+        whole.replace(to.erasure)
     finally:
         whole.unlink(missing_ok=True)
+
+
+def remove_earlier(to: Results, names: Sequence[str]) -> None:
+    """Remove earlier results of other names: those of concepts that were erased into this folder before."""
+    others = [Results(to.out, name) for name in names]
+    pairs = [(to.out / f"{OLD[0]}.safetensors", to.out / f"{OLD[1]}.safetensors")]
+    for erasure, prompt in [*pairs, *((other.erasure, other.prompt) for other in others)]:
+        if erasure.name.lower() != to.erasure.name.lower():  # many disks take Church and church for one file
+            erasure.unlink(missing_ok=True)
+            prompt.unlink(missing_ok=True)
 
 
 def resumed(args: argparse.Namespace) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from ..evaluation.report import grid
 from ..files import write_bytes
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..models import Model
+from . import checks
 from .loading import opened
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """Write one PNG: a row a prompt."""
+    checks.writable_file(args.out)
+    checks.named(args.prompt, "--prompt")
     model = opened(args)
+    checks.fits(model.denoiser.excess, args.prompt)
     edit = load_edit(model, args.erasure, args.strength)
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     rows = []

@@ -10,6 +10,7 @@ from ..evaluation.knows import Known, known_to_classifier, known_to_clip, known_
 from ..evaluation.metrics.classifier import Classifier
 from ..evaluation.suites.scorers import CLIP_FOLDER, RESNET_FILE
 from ..models import Model
+from . import checks
 from .loading import opened
 
 
@@ -17,8 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table."""
     if not args.concept and not args.artist:
         raise RequestError("name what to ask for: --concept church, or --artist 'Kilian Eng'")
-    if args.images < 1:
-        raise RequestError(f"--images {args.images}: at least one picture is needed")
+    checks.named((*args.concept, *args.artist), "--concept")
     model = opened(args)
     answers = _answers(model, args)
     sys.stdout.write(table(answers, args.images, args.suite_seed).markdown())

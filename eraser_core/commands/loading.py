@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from ..backends.stored_model import Loading
 from ..denoiser import Prediction
 from ..errors import RequestError
@@ -26,11 +28,22 @@ def loading(args: argparse.Namespace, device: str = "cpu") -> Loading:
     )
 
 
+def usable(device: str) -> str:
+    """The name of a device that is there; RequestError for any other."""
+    kind = device.partition(":")[0]
+    if kind == "cpu":
+        return device
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there:
+        raise RequestError(f"there is no device {device!r}: choose cpu, cuda or mps")
+    if not there[kind]:
+        raise RequestError(f"--device {device}: this machine, or this build of torch, has none; use --device cpu")
+    return device
+
+
 def opened(args: argparse.Namespace, device: str | None = None) -> Model:
     """The model that the switches name; `device` where it is not the one they name."""
-    wanted = device or args.device
-    if args.steps is not None and args.steps < 1:
-        raise RequestError(f"--steps {args.steps}: a picture takes one sampling step at least")
+    wanted = usable(device or args.device)
     return open_model(
         args.model,
         wanted,

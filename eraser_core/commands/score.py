@@ -13,6 +13,7 @@ from ..evaluation.pocket.scores import score, summary, untouched
 from ..evaluation.pocket.tasks import task_of
 from ..files import write_json
 from ..hidden_prompt import HiddenPrompt, load_prompts
+from . import checks
 from .generate import load_edit
 from .loading import opened
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """Print or write one row a target."""
+    checks.writable_file(args.out)
     model = opened(args)
     if model.concepts is None:
         raise RequestError("there is no judge for this model: `score` works on the pocket model")

@@ -38,11 +38,14 @@ class Method:
     def configure(self, family: str, values: Mapping[str, Any], retain: bool = True) -> Any:
         """The family's preset overridden by `values`.
 
-        Without a retain set the preset has no retain loss, and with rank 0 not the rate of its low rank.
+        Without a retain set the preset has no retain loss, and with rank 0 not the rate of its low rank. What tunes the
+        texts has a rank of its own.
         """
         preset = {k: v for k, v in self.presets.get(family, {}).items() if retain or k != "retain_weight"}
         if "rank" in preset and str(values.get("rank", preset["rank"])) == "0":
             preset.pop("eta")
+        if values.get("tune") == "text":  # a map of the text space has no dense form
+            preset["rank"] = _TEXT_RANK
         return self.settings(**{**preset, **values})
 
 
@@ -50,8 +53,8 @@ class Method:
 _POCKET = {"iterations": 200, "batch": 4, "eta": 2e-4, "retain_weight": 1.0, "sampler_steps": 16, "pool_size": 256}
 _POCKET_NAIVE = _POCKET | {"iterations": 100}
 _POCKET_CA = _POCKET | {"eta": 6e-5}  # docs/results/rates.md
-# The pool and its sampler steps are the smallest that hold the table of ten objects (docs/results/pocket_objects.md).
-_POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2, "pool_size": 96, "sampler_steps": 8}
+_POCKET_KPOP = _POCKET_NAIVE | {"k": 8, "lambda": 0.3, "eta_p": 2e-2}
+_TEXT_RANK = 8
 # A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
 # Whoever names concepts to retain wants them retained.
 _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}

@@ -33,7 +33,9 @@ class KPOPSettings(TrainingSettings):
 
     teachers: ClassVar[int] = 2  # at c_n and at c_e
     mechanism: Mechanism = Field("concatenative", description="how p joins the context: cat(C, p) or C + p")
-    k: int = Field(10, description="tokens of the hidden prompt; additive prompts have one a context token instead")
+    k: int = Field(
+        10, ge=1, le=4096, description="tokens of the hidden prompt; additive prompts have one a context token instead"
+    )
     lambda_: float = Field(0.1, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
     eta_p: float = Field(1e-5, gt=0, description="learning rate of the hidden prompt")
     recovery_target: Literal["erased", "neutral"] = Field(

@@ -26,6 +26,7 @@ from eraser_core.errors import ModelError, RequestError
 
 from . import model as host_model
 from . import recompute as host_recompute
+from .schema import EMPTY
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
@@ -42,9 +43,7 @@ class HostDenoiser:
 
     def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
         if clip is None:
-            raise RequestError(
-                "the CLIP is empty: this checkpoint holds no text encoder; connect Load CLIP (or Dual CLIP Loader for SDXL)"
-            )
+            raise RequestError(EMPTY["CLIP"])
         self.family = host_model.family(model)
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)

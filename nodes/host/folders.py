@@ -11,12 +11,21 @@ from eraser_core.errors import RequestError
 
 PROMPTS = "hidden_prompts"
 LORAS = "loras"
+LONGEST = 200  # bytes of a name: file systems allow 255, and a counter, an ending and a temporary one are added
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "shared_examples"
 
 
 def register() -> None:
-    """Make `models/hidden_prompts` and `output/hidden_prompts` the folders of the list "hidden_prompts"."""
+    """Make `models/hidden_prompts` and `output/hidden_prompts` the folders of the list "hidden_prompts".
+
+    Both lists also show the examples that the pack brings, which are only read.
+    """
     for parent in (Path(folder_paths.models_dir), Path(folder_paths.get_output_directory())):
         folder_paths.add_model_folder_path(PROMPTS, str(parent / PROMPTS))
+    for kind in (LORAS, PROMPTS):
+        folder_paths.add_model_folder_path(kind, str(EXAMPLES / kind))
     folder_paths.folder_names_and_paths[PROMPTS][1].add(".safetensors")
 
 
@@ -33,7 +42,7 @@ def find(kind: str, name: str, hidden: Any = None) -> Path:
     """
     found = folder_paths.get_full_path(kind, name) if name else None
     if found is None:
-        where = " or ".join(folder_paths.get_folder_paths(kind))
+        where = " or ".join(path for path in folder_paths.get_folder_paths(kind) if path != str(EXAMPLES / kind))
         if not name:
             raise RequestError(f"no file is chosen: put one into {where}, refresh the node list (key R) and choose it")
         hint = recipe((hidden.extra_pnginfo or {}).get("workflow"), hidden.unique_id, name) if hidden else ""
@@ -75,6 +84,12 @@ def new_file(prefix: str) -> Path:
     output = folder_paths.get_output_directory()
     if not prefix.strip() or prefix.strip()[-1] in "/\\.":
         raise RequestError(f"the file name prefix {prefix!r} ends without a name: use one such as loras/erased")
+    if any(ord(letter) < ord(" ") for letter in prefix):
+        raise RequestError(f"the file name prefix {prefix!r} holds a letter that no name may have: use loras/erased")
+    if max(len(part.encode()) for part in prefix.replace("\\", "/").split("/")) > LONGEST:
+        raise RequestError(
+            f"the file name prefix {prefix[:30]!r}... is too long: a name has at most {LONGEST} bytes; use loras/erased"
+        )
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     except Exception as error:  # the host raises a bare Exception

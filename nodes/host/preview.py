@@ -20,6 +20,7 @@ from eraser_core.request import Request
 from eraser_core.sampling import noise_for, sample
 
 from .denoiser import HostDenoiser
+from .schema import EMPTY
 
 if TYPE_CHECKING:
     from eraser_core.training import Step
@@ -30,11 +31,17 @@ STEPS = 8
 PREVIEWS = 8  # in a run
 WIDEST = 512
 SAY_SECONDS = 1.0
+LONG = 90.0  # seconds that are said in minutes
 
 
 def say(text: str, node_id: str) -> None:
     """Words under the node, and in the log."""
     log.info("%s", text)
+    show(text, node_id)
+
+
+def show(text: str, node_id: str) -> None:
+    """Words under the node."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id:
         server.send_progress_text(text, node_id)
@@ -43,7 +50,7 @@ def say(text: str, node_id: str) -> None:
 def check_vae(vae: Any, denoiser: HostDenoiser) -> None:
     """RequestError when there is no VAE, or it is another kind of model's: to be said before anything is drawn."""
     if vae is None or getattr(vae, "first_stage_model", vae) is None:  # the host's own way to say that there is none
-        raise RequestError("the VAE is empty: this checkpoint holds none; connect Load VAE")
+        raise RequestError(EMPTY["VAE"])
     makes = denoiser.latent_shape[0]
     reads = getattr(vae, "latent_channels", makes)
     if reads != makes:
@@ -89,38 +96,60 @@ class Preview:
 
 
 class Report:
-    """The training's `on_step`: progress bar, preview, and the host's question whether the user has cancelled.
+    """The training's `on_step` and `on_fill`: progress bar, preview, words, and the host's question whether to go on.
 
-    Before the first step, `preparing` shows how far the pictures are from which it learns; `rows` is about how many
-    forward rows they take.
+    Before the first step, `preparing` shows how far the pictures are from which it learns: `latents` of them, which take
+    about `rows` forward rows.
     """
 
-    def __init__(self, total: int, rows: int, preview: Preview | None, node_id: str):
+    def __init__(self, total: int, latents: int, rows: int, preview: Preview | None, node_id: str):
         self._bar, self._preparing = comfy.utils.ProgressBar(total), comfy.utils.ProgressBar(max(rows, 1))
-        self._total, self._rows, self._preview, self._node_id = total, max(rows, 1), preview, node_id
+        self._total, self._latents, self._rows = total, latents, max(rows, 1)
+        self._preview, self._node_id = preview, node_id
         self._first: int | None = None
-        self._said = time.monotonic()
+        self._filled, self._filling = 0, True
+        self._began = self._said = time.monotonic()
 
     def preparing(self, rows: Rows) -> None:
         """A denoiser's `on_forward`."""
         self._first = rows.no_grad if self._first is None else self._first
-        if time.monotonic() - self._said > SAY_SECONDS:
-            self._said = time.monotonic()
+        if self._filling and self._due():
             done = min(rows.no_grad - self._first, self._rows)
             self._preparing.update_absolute(done, self._rows)
-            say(f"making the pictures to learn from: {100 * done // self._rows} %", self._node_id)
+            part = done / self._rows
+            count = max(self._filled, int(part * self._latents))  # the pool takes them in large lots
+            show(f"1 of 2, filling: {count} of {self._latents} latents to learn from{self._left(part)}", self._node_id)
+
+    def filled(self, count: int) -> None:
+        """`count` more z_t are in the pools."""
+        self._filled += count
 
     def __call__(self, step: Step) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self._said = float("inf")  # the preparations are over
+        if self._filling:  # the first step's own time is left out of what is left
+            self._filling, self._began = False, time.monotonic()
+        every = max(1, self._total // PREVIEWS)
+        landmark = step.step % every == 0 or step.step == self._total
         shown = None
-        if self._preview is not None and self._due(step.step):
+        if self._preview is not None and landmark:
             shown = ("JPEG", self._preview.picture(step.learner.edit), WIDEST)
         self._bar.update_absolute(step.step, self._total, shown)
-        if self._due(step.step):
+        if landmark or self._due():
             losses = ", ".join(f"{name} {loss:.4f}" for name, loss in step.losses.items())
-            say(f"step {step.step} of {self._total}: {losses}", self._node_id)
+            left = self._left((step.step - 1) / max(self._total - 1, 1))
+            text = f"2 of 2, training: step {step.step} of {self._total}{left}: {losses}"
+            (say if landmark else show)(text, self._node_id)
 
-    def _due(self, step: int) -> bool:
-        every = max(1, self._total // PREVIEWS)
-        return step % every == 0 or step == self._total
+    def _left(self, part: float) -> str:
+        """How long the rest of a phase takes, once a part of it is done."""
+        seconds = (time.monotonic() - self._began) * (1 / part - 1) if part else 0.0
+        if not seconds:
+            return ""
+        return f", {seconds / 60:.0f} min left" if seconds >= LONG else f", {seconds:.0f} s left"
+
+    def _due(self) -> bool:
+        """Whether the last words are old enough for others."""
+        now = time.monotonic()
+        due = now - self._said > SAY_SECONDS
+        self._said = now if due else self._said
+        return due

@@ -39,7 +39,7 @@ def test_what_is_named_to_be_retained_has_a_loss_of_its_own(erased: Path) -> Non
 
 
 def test_without_an_anchor_the_nearest_of_the_retain_set_is_drawn(erased: Path) -> None:
-    request = json.loads(load_erasure(erased / "erasure.safetensors").facts["erasure.request"])
+    request = json.loads(load_erasure(erased / "church.safetensors").facts["erasure.request"])
     assert request["targets"][0]["anchor"] in ("castle", "a dog")
 
 
@@ -49,7 +49,7 @@ def test_a_suite_reads_the_model_as_its_switches_say(
     prompts = tmp_path / "i2p.csv"
     prompts.write_text("prompt,evaluation_seed,evaluation_guidance\na church,1,7.5\n", encoding="utf-8")
     words = ["benchmark", "i2p", "--prompts", str(prompts), "--model", str(model), "--steps", "2", "--maps", "0"]
-    words += ["--erasure", str(erased / "erasure.safetensors"), "--weights", str(tmp_path / "none")]
+    words += ["--erasure", str(erased / "church.safetensors"), "--weights", str(tmp_path / "none")]
     words += ["--size", "64", "--out", str(tmp_path / "out")]
     assert main([*words, "--prediction", "v", "--zero-snr"]) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))

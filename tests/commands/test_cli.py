@@ -41,7 +41,11 @@ def erased(tmp_path_factory) -> Path:
 
 def test_erase_writes_its_four_files(erased):
     names = {p.name for p in erased.iterdir()}
-    assert names == {"erasure.safetensors", "hidden_prompt.safetensors", "before_after.png", "metrics.json", "run.json"}
+    assert names == {"church.safetensors", "private", "before_after.png", "metrics.json", "run.json"}
+    assert [p.name for p in (erased / "private").iterdir()] == ["church_hidden_prompt.safetensors"]
+    if os.name != "nt":
+        modes = [path.stat().st_mode & 0o777 for path in (erased / "private", *(erased / "private").iterdir())]
+        assert modes == [0o700, 0o600]
     (row,) = json.loads((erased / "metrics.json").read_text(encoding="utf-8"))["targets"]
     assert row["erase"] == "church" and row["n_images"] == 4 and 0 <= row["psr1"] <= 1
     assert Image.open(erased / "before_after.png").width > 400
@@ -50,9 +54,9 @@ def test_erase_writes_its_four_files(erased):
 def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path):
     files = [
         "--erasure",
-        str(erased / "erasure.safetensors"),
+        str(erased / "church.safetensors"),
         "--hidden-prompt",
-        str(erased / "hidden_prompt.safetensors"),
+        str(erased / "private" / "church_hidden_prompt.safetensors"),
     ]
     draw = ["generate", "--model", "pocket", "--prompt", "a church", "--n", "2", "--steps", "3", "--out"]
     assert main([*draw, str(tmp_path / "plain.png")]) == 0
@@ -63,8 +67,13 @@ def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path)
 
 
 def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
-    words = ["score", "--erasure", str(erased / "erasure.safetensors"), "--images", "4", "--steps", "3"]
-    words += ["--hidden-prompt", str(erased / "hidden_prompt.safetensors"), "--out", str(tmp_path / "s.json")]
+    words = ["score", "--erasure", str(erased / "church.safetensors"), "--images", "4", "--steps", "3"]
+    words += [
+        "--hidden-prompt",
+        str(erased / "private" / "church_hidden_prompt.safetensors"),
+        "--out",
+        str(tmp_path / "s.json"),
+    ]
     assert main(words) == 0
     (scored,) = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     (written,) = json.loads((erased / "metrics.json").read_text(encoding="utf-8"))["targets"]
@@ -72,7 +81,10 @@ def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
 
 
 def test_info_reads_a_file_and_keeps_the_key_seed_to_itself(erased, capsys):
-    assert main(["info", str(erased / "erasure.safetensors"), str(erased / "hidden_prompt.safetensors")]) == 0
+    assert (
+        main(["info", str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")])
+        == 0
+    )
     said = capsys.readouterr().out
     assert "erasure.method: kpop" in said and "private" in said and "key_seed" not in said
     assert main(["info", "--model", "pocket"]) == 0
@@ -95,7 +107,7 @@ BAD = {
     "a concept the model does not draw": (["--concept", "zebra"], "zebra"),
     "a concept equal to its anchor": (["--concept", "church", "--anchor", "church"], "the concept itself"),
     "a retain set that holds the concept": (["--concept", "church", "--retain", "dog", "church"], "retain set"),
-    "k = 0": (["--concept", "church", "--k", "0"], "k = 0"),
+    "k = 0": (["--concept", "church", "--k", "0"], "k: "),
     "a setting of another method": (["--concept", "church", "--method", "naive", "--k", "3"], "k: "),
     "a setting that is no number": (["--concept", "church", "--eta", "fast"], "eta"),
     "an unknown method": (["--concept", "church", "--method", "magic"], "magic"),
@@ -109,14 +121,14 @@ def test_bad_input_is_one_line_and_status_2(case, tmp_path, capsys):
     assert main(["erase", *words, *QUICK, "--out", str(tmp_path / "out")]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and said in lines[0]
-    assert not (tmp_path / "out" / "erasure.safetensors").exists()
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_folder_in_use_is_refused_and_keeps_what_it_holds(erased, capsys):
-    before = (erased / "erasure.safetensors").read_bytes()
+    before = (erased / "church.safetensors").read_bytes()
     assert main([*ERASE, *QUICK, "--out", str(erased)]) == 2
     assert "--force" in capsys.readouterr().err
-    assert (erased / "erasure.safetensors").read_bytes() == before
+    assert (erased / "church.safetensors").read_bytes() == before
     assert main([*ERASE, "--out", str(erased / "metrics.json")]) == 2
 
 
@@ -129,13 +141,39 @@ def test_force_replaces_results(tmp_path):
 def test_force_leaves_nothing_of_the_erasure_that_it_replaces(erased, tmp_path):
     out = tmp_path / "church"
     shutil.copytree(erased, out)
-    (out / "erasure.evaluation.json").write_text("{}", encoding="utf-8")
+    (out / "church.evaluation.json").write_text("{}", encoding="utf-8")
     assert main([*ERASE, "--method", "uce", "--images", "0", "--out", str(out), "--force"]) == 0
-    assert {p.name for p in out.iterdir()} == {"erasure.safetensors", "metrics.json", "run.json"}
+    assert {p.name for p in out.iterdir()} == {"church.safetensors", "metrics.json", "run.json"}
+
+
+def test_force_leaves_nothing_of_another_concept_that_it_replaces(erased, tmp_path):
+    out = shutil.copytree(erased, tmp_path / "church")
+    (out / "mine.safetensors").write_bytes(b"of somebody else")
+    for old in folder.OLD:
+        shutil.copy(erased / "church.safetensors", out / f"{old}.safetensors")
+    words = ["erase", "--concept", "guitar", "--method", "uce", "--images", "0", "--out", str(out), "--force"]
+    assert main(words) == 0
+    assert {p.name for p in out.iterdir()} == {"guitar.safetensors", "mine.safetensors", "metrics.json", "run.json"}
+
+
+NAMES = {
+    "church": ["a church"],
+    "church_night_castle": ["church|chapel", "the night castle"],
+    "Kilian_Eng": ["Kilian Eng"],
+    "concept": ["\u5317\u658e"],
+    "erasure": ["../erasure"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runs_files_have_the_concepts_names(name, tmp_path):
+    assert folder.results(tmp_path, NAMES[name]).name == name
+    assert len(folder.results(tmp_path, NAMES[name] * 30).name) <= 60
 
 
 def test_a_new_run_takes_no_other_runs_checkpoint_over(tmp_path):
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"of another run")
+    (tmp_path / "private").mkdir()
+    (tmp_path / folder.CHECKPOINT).write_bytes(b"of another run")
     folder.keep_arguments(tmp_path, argparse.Namespace(concept=["castle"]))
     with pytest.raises(OutputError, match="before its first checkpoint"):
         folder.resumed(argparse.Namespace(resume=tmp_path))
@@ -152,18 +190,19 @@ MIXED = {
 def test_concepts_of_several_kinds_are_erased_in_one_run(kinds, tmp_path):
     words = [word for concept in MIXED[kinds] for word in ("--concept", concept)]
     assert main(["erase", *words, "--method", "uce", "--images", "2", "--steps", "3", "--out", str(tmp_path)]) == 0
-    erasure = load_erasure(tmp_path / "erasure.safetensors")
+    path = folder.results(tmp_path, MIXED[kinds]).erasure
+    erasure = load_erasure(path)
     request = Request.from_facts(json.loads(erasure.facts["erasure.request"]))
     assert len(request.targets) == 2
     erased_prompts = {c_e.lower() for target in request.targets for c_e, _ in target.pairs()}
     assert request.retain and not erased_prompts & {prompt.lower() for prompt in request.retain}
-    words = ["score", "--erasure", str(tmp_path / "erasure.safetensors"), "--images", "2", "--steps", "3"]
+    words = ["score", "--erasure", str(path), "--images", "2", "--steps", "3"]
     assert main([*words, "--out", str(tmp_path / "s.json")]) == (2 if "category" in kinds else 0)
 
 
 @pytest.mark.parametrize("kind", ["cut in half", "not safetensors", "of another architecture"])
 def test_a_wrong_erasure_file_is_refused(kind, erased, tmp_path, capsys):
-    path, whole = tmp_path / "bad.safetensors", (erased / "erasure.safetensors").read_bytes()
+    path, whole = tmp_path / "bad.safetensors", (erased / "church.safetensors").read_bytes()
     path.write_bytes({"cut in half": whole[: len(whole) // 2], "not safetensors": b"x" * 100}.get(kind, whole))
     if kind == "of another architecture":
         from dataclasses import replace
@@ -193,15 +232,15 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     out = tmp_path / "church"
     quick = ["60" if word == "2" else word for word in QUICK]
     process = command(*ERASE, *quick, "--images", "0", "--out", str(out))
-    while not (out / "checkpoint.safetensors").is_file():  # it lies there before the first step
+    while not (out / folder.CHECKPOINT).is_file():  # it lies there before the first step
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "--resume" in said
-    assert {p.name for p in out.iterdir()} == {"run.json", "checkpoint.safetensors"}
+    assert {p.name for p in out.iterdir()} == {"run.json", "private"}
     assert main([*ERASE, "--out", str(out)]) == 2
     assert main(["erase", "--resume", str(out)]) == 0
-    assert (out / "erasure.safetensors").is_file() and not (out / "checkpoint.safetensors").exists()
+    assert (out / "church.safetensors").is_file() and not (out / folder.CHECKPOINT).exists()
     losses = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["losses"]
     assert len(losses) == 60
 

@@ -39,7 +39,7 @@ def test_a_task_writes_its_files_and_a_chapter(demo: ModuleType, tmp_path: Path)
     task = replace(task, sheets={sheet: task.sheets[sheet] for sheet in demo.SCORED if task.sheets.get(sheet)})
     chapter, spent = demo.run_task(model, task, 0, SHORT, tmp_path / "guitar", 0.0)
     names = {path.name for path in (tmp_path / "guitar").iterdir()}
-    assert names == {"erasure.safetensors", "hidden_prompt.safetensors", "before_after.png"}
+    assert names == {"guitar.safetensors", "private", "before_after.png"}
     assert spent.fill_rows > 0 and spent.train_rows > 0 and spent.draw_rows > 0 and spent.score_rows > 0
     said = page("title", "about", [chapter], "")
     assert "no longer show it" in said and "viewport" in said and "retain set" in said

@@ -57,7 +57,7 @@ def test_info_says_family_prediction_and_precision(family: str, model: Path, cap
 
 
 def test_erasing_a_checkpoint_writes_a_low_rank_file_that_fits_it(family: str, model: Path, erased: Path) -> None:
-    erasure = load_erasure(erased / "erasure.safetensors")
+    erasure = load_erasure(erased / "church.safetensors")
     denoiser = read(find_model(str(model), SMALL), SMALL)
     assert (erasure.family, erasure.base_hash) == (family, denoiser.base_hash)
     assert erasure.entries.keys() == denoiser.weights("xattn-kv").keys()
@@ -70,7 +70,7 @@ def test_erasing_a_checkpoint_writes_a_low_rank_file_that_fits_it(family: str, m
 
 
 def test_a_merged_checkpoint_is_the_model_under_the_erasure(model: Path, erased: Path, tmp_path: Path) -> None:
-    out, file = tmp_path / "merged.safetensors", erased / "erasure.safetensors"
+    out, file = tmp_path / "merged.safetensors", erased / "church.safetensors"
     assert main(["merge", "--model", str(model), "--erasure", str(file), "--out", str(out)]) == 0
     before, after, erasure = load_file(model), load_file(out), load_erasure(file)
     assert {n: (t.dtype, t.shape) for n, t in before.items()} == {n: (t.dtype, t.shape) for n, t in after.items()}
@@ -99,8 +99,13 @@ def test_a_merged_checkpoint_is_the_model_under_the_erasure(model: Path, erased:
 def test_pictures_are_drawn_from_a_checkpoint_and_its_erasure(model: Path, erased: Path, tmp_path: Path) -> None:
     words = ["generate", "--model", str(model), "--size", "64", "--prompt", "a church", "--n", "1", "--steps", "2"]
     assert main([*words, "--out", str(tmp_path / "plain.png")]) == 0
-    words += ["--erasure", str(erased / "erasure.safetensors"), "--out", str(tmp_path / "erased.png")]
-    assert main([*words, "--hidden-prompt", str(erased / "hidden_prompt.safetensors"), "--memory", "low"]) == 0
+    words += ["--erasure", str(erased / "church.safetensors"), "--out", str(tmp_path / "erased.png")]
+    assert (
+        main(
+            [*words, "--hidden-prompt", str(erased / "private" / "church_hidden_prompt.safetensors"), "--memory", "low"]
+        )
+        == 0
+    )
     assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "erased.png").read_bytes()
 
 

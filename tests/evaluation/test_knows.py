@@ -111,7 +111,7 @@ def test_a_category_is_erased_by_its_word_and_members_and_keeps_others(pocket):
 def test_a_category_goes_from_erasing_to_its_table(tmp_path, capsys):
     out = tmp_path / "animal"
     assert main(["erase", "--concept", "animal", "--method", "uce", "--images", "1", "--out", str(out)]) == 0
-    path = out / "erasure.safetensors"
+    path = out / "animal.safetensors"
     assert json.loads(load_erasure(path).facts["erasure.targets"]) == ["an animal"]
     assert main(["score", "--erasure", str(path)]) == 2
     assert "benchmark pocket" in capsys.readouterr().err

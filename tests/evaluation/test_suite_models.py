@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tiny_folder import clip_folder, sd_folder
 
 from eraser_core.__main__ import main
+from eraser_core.commands.folder import results
 from eraser_core.evaluation.metrics.classifier import Classifier, ResNet50
 from eraser_core.evaluation.metrics.fid import pictures_in
 from eraser_core.evaluation.metrics.perceptual import AlexNet, Lpips
@@ -43,7 +44,7 @@ def weights(tmp_path_factory) -> Path:
 def erased(model: Path, out: Path, concept: str) -> Path:
     words = ["erase", "--model", str(model), "--method", "uce", "--concept", concept, "--anchor", "a wall"]
     assert main([*words, "--images", "0", "--steps", "1", "--out", str(out)]) == 0
-    return out / "erasure.safetensors"
+    return results(out, [concept]).erasure
 
 
 def run(suite: str, model: Path, weights: Path, out: Path, *more: str) -> dict[str, dict]:

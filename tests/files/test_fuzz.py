@@ -31,6 +31,7 @@ from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import EraserError, FileFormatError
 from eraser_core.evaluation.examiner import Examiner
 from eraser_core.evaluation.suites.manifest import claim
+from eraser_core.files import write_bytes
 from eraser_core.hidden_prompt import load_prompts, save_prompts
 from eraser_core.methods import METHODS
 from eraser_core.models import Model
@@ -78,7 +79,7 @@ def readers(tiny: PocketDenoiser) -> dict[str, Reader]:
         return torch.zeros(1)
 
     def arguments(path: Path) -> Tensor:
-        (path.parent / folder.CHECKPOINT).touch()
+        write_bytes(path.parent / folder.CHECKPOINT, b"")
         args = folder.resumed(build_parser().parse_args(["erase", "--resume", str(path.parent)]))
         loading.loading(args)
         _request(args, Model(tiny, Examiner(tiny, tiny.decode, None, guidance=3.0, steps=3), load_concepts()))
@@ -210,7 +211,7 @@ WRONG = [("concept", 7), ("steps", "many"), ("setting_eta", 0.1), ("dtype", "fp8
 def test_an_argument_of_another_type_is_named_with_its_file(files, tmp_path, name, value):
     said = {**json.loads(files["run"][1]), name: value}
     (tmp_path / folder.RUN).write_text(json.dumps(said), encoding="utf-8")
-    (tmp_path / folder.CHECKPOINT).touch()
+    write_bytes(tmp_path / folder.CHECKPOINT, b"")
     with pytest.raises(FileFormatError, match=rf"run\.json is damaged: {name} .*--force"):
         folder.resumed(build_parser().parse_args(["erase", "--resume", str(tmp_path)]))
 

@@ -76,7 +76,9 @@ def test_a_cut_erasure_says_its_new_rank(tmp_path: Path) -> None:
     saved(made_up(low_rank(3)), path)
     read = load_erasure(path)
     assert saved(replace(read, entries={K: low_rank(2)}), path)["ss_network_dim"] == "2"
-    assert "ss_network_dim" not in saved(replace(read, entries={K: Dense(torch.ones(64, 64))}), path)
+    dense = saved(replace(read, entries={K: Dense(torch.ones(64, 64))}), path)
+    assert "ss_network_dim" not in dense and "diffusers' load_lora_weights does not" in dense["modelspec.usage_hint"]
+    assert "modelspec.usage_hint" not in saved(replace(load_erasure(path), entries={K: low_rank(2)}), path)
 
 
 def test_the_hash_is_that_of_the_file_after_its_header(tmp_path: Path) -> None:

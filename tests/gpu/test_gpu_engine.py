@@ -92,7 +92,7 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_tensors(
 def test_the_command_line_erases_draws_scores_and_evaluates_the_pocket_there(tmp_path: Path) -> None:
     out, cuda = tmp_path / "church", ["--device", "cuda"]
     assert main(["erase", "--model", "pocket", "--concept", "church", *QUICK, "--out", str(out), *cuda]) == 0
-    erasure, hidden = out / "erasure.safetensors", out / "hidden_prompt.safetensors"
+    erasure, hidden = out / "church.safetensors", out / "private" / "church_hidden_prompt.safetensors"
     given = ["--erasure", str(erasure), "--hidden-prompt", str(hidden), "--steps", "2", *cuda]
     drawn = ["--prompt", "a church", "--out", str(tmp_path / "drawn")]
     assert main(["generate", "--model", "pocket", *given, *drawn]) == 0
@@ -114,6 +114,6 @@ def test_half_precision_checkpoints_are_erased_from_there(
     words = ["erase", "--model", str(model), "--concept", "church", "--anchor", "castle", "--retain", "a dog"]
     words += [*QUICK, "--memory", memory, "--size", "64", "--images", "1", "--device", "cuda"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    erasure = load_erasure(tmp_path / "out" / "erasure.safetensors")
+    erasure = load_erasure(tmp_path / "out" / "church.safetensors")
     deltas = [entry.delta() for entry in erasure.entries.values()]
     assert all(bool(d.isfinite().all()) for d in deltas) and any(float(d.abs().max()) > 0 for d in deltas)

@@ -24,7 +24,7 @@ def test_the_train_node_erases_and_the_hidden_prompt_recovers(host: Any, checkpo
     values = asked(filename_prefix="loras/church", vae=vae)
     assert share(host, checkpoint, model) > 0.7
     with torch.inference_mode():  # as the host runs its nodes
-        sanitized, _, hidden, _, _ = train(model, clip, values, "")
+        (sanitized, _, hidden, _, _), _ = train(model, clip, values, "")
         (file,) = (base / "output" / "loras").glob("church*.safetensors")
         applied = host_model.apply_erasure(model, load_erasure(file), 1.0, "test")
     assert share(host, checkpoint, sanitized) < 0.3 and share(host, checkpoint, applied) < 0.3

@@ -23,7 +23,7 @@ def trained(model: Any, clip: Any, **more: Any) -> Any:
     from concept_eraser_pack.nodes.train_run import train
 
     with torch.inference_mode():  # as the host runs its nodes
-        return train(model, clip, asked(**more), "")
+        return train(model, clip, asked(**more), "")[0]
 
 
 def test_the_host_streams_weights_where_it_can(host: Any, checkpoint: Any) -> None:

@@ -147,7 +147,7 @@ def main(name: str, folder: Path, on: str, memory: str) -> None:
     }
     began = time.monotonic()
     with torch.inference_mode():  # as the host runs its nodes
-        sanitized, erasure, hidden, _, course = train_run.train(model, clip, values, "")
+        (sanitized, erasure, hidden, _, course), _ = train_run.train(model, clip, values, "")
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     assert len(course["loss"]) == 2 and min(course["loss"]) > 0, "random weights that never reach the output"

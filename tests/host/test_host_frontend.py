@@ -8,10 +8,8 @@ from typing import Any
 import graphs
 import pytest
 from host_client import Client
-from test_host_workflows import shortened
 
 from scripts import frontend
-from scripts.workflow_parts import FIRST_FILE
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +27,12 @@ def browser() -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def erased(host: Client) -> None:
-    """The file that the template wants."""
-    if not (host.base / "output" / "loras" / FIRST_FILE).is_file():
-        host.run(shortened("erase_an_object"))
-
-
 def shown_images(page: Any) -> int:
     """How many pictures the nodes on the canvas show."""
     return int(page.evaluate("app.graph.nodes.reduce((n, node) => n + (node.imgs?.length ?? 0), 0)"))
 
 
-def test_a_template_opens_runs_and_shows_its_pictures(host: Client, browser: str, erased: None) -> None:
+def test_a_template_opens_runs_and_shows_its_pictures(host: Client, browser: str) -> None:
     query = "/?template=recover_with_the_hidden_prompt&source=ConceptEraser"
     with frontend.page(host.url, query) as page:
         page.wait_for_function("app.graph.nodes.some((n) => n.type === 'ConceptEraser_HiddenPromptInject')")

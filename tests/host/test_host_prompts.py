@@ -85,7 +85,8 @@ def test_the_negative_text_gets_the_prompt_only_where_both_halves_are_asked_for(
     from concept_eraser_pack.nodes.values import Prompts
 
     prompts, given = Prompts((prompt("concatenative"),), 1, "hash", {}), conditioning()
-    words = (given, given, FROM_SOCKET, "", 1.0, prompts)
-    positive, negative = HiddenPromptInject.execute(*words).result
+    words = {"positive": given, "negative": given, "prompt_name": FROM_SOCKET, "concept": "", "strength": 1.0}
+    words |= {"hidden_prompt": prompts}
+    positive, negative = HiddenPromptInject.execute(**words).result
     assert positive[0][0].shape[1] == 80 and negative is given
-    assert HiddenPromptInject.execute(*words, halves="both").result[1][0][0].shape[1] == 80
+    assert HiddenPromptInject.execute(**words, halves="both").result[1][0][0].shape[1] == 80

@@ -184,7 +184,7 @@ def test_two_concepts_give_one_erasure_and_two_prompts(host: Client) -> None:
         ({"concepts": "church", "anchor": "a\nb"}, "2 lines for 1 concept"),
         ({"retain": "church\nguitar"}, "to erase"),
         ({"tune": "text", "rank": 0}, "give it a rank"),
-        ({"k": 0}, "at least one token"),
+        ({"k": 0}, "k: "),
         ({"guidance": 0.5}, "guidance"),
         ({"width": 100}, "divide by 8"),
         ({"filename_prefix": "../../outside"}, "leads out of"),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_model import settings
 
 from eraser_core.edits import DenseEdit
-from eraser_core.erasing import erase
+from eraser_core.erasing import configure, erase
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS
@@ -128,8 +128,8 @@ def test_the_users_model_is_never_written_to(tiny, request_church):
 
 
 def test_a_prompt_of_no_tokens_is_refused(tiny, request_church):
-    with pytest.raises(RequestError, match="k = 0"):
-        erase(tiny, request_church, METHODS["kpop"], settings(k=0))
+    with pytest.raises(RequestError, match="settings of kpop: k: "):
+        configure(METHODS["kpop"], "pocket", request_church, {"k": 0})
 
 
 def test_two_concepts_get_a_prompt_each(tiny, request_church):

@@ -41,9 +41,9 @@ TRAIN |= {"compute": "auto", "filename_prefix": "loras/erased", "memory": "norma
 TRAIN |= {"method": ["kpop", {"pool_size": 4, "per_trajectory": 2, "sampler_steps": 2}]}
 WRITES = ("begun", "half", "written", "named")
 CHECKPOINT = [("checkpoint", when) for when in (*WRITES, "removed")]
-ERASING = [(file, when) for file in ("erasure.safe", "hidden_prompt") for when in WRITES] + [("metrics", "half")]
-FIGURES = [("before_after", "removed"), ("metrics", "removed"), ("hidden_prompt", "removed")]
-FIGURES += [("erasure.evaluation", "removed")]
+ERASING = [(file, when) for file in ("church.safe", "church_hidden") for when in WRITES] + [("metrics", "half")]
+FIGURES = [("before_after", "removed"), ("metrics", "removed"), ("guitar.safe", "removed")]
+FIGURES += [("guitar_hidden", "removed"), ("guitar.evaluation", "removed")]
 RUN = [("run.json", when) for when in WRITES]
 
 
@@ -54,8 +54,9 @@ class Makings:
         self.earlier, self.halted = where / "earlier", where / "halted"
         self.model, self.fitting = where / "model.safetensors", where / "fitting"
         _must(server, [*OTHER, *SHORT, "--images", "1", "--out", str(self.earlier)])
-        figures = {"schema": SCHEMA, "erasure_hash": load_erasure(self.earlier / folder.ERASURE).hash(), "suites": {}}
-        write_json(sidecar_of(self.earlier / folder.ERASURE), figures)
+        erasure = folder.results(self.earlier, ["guitar"]).erasure
+        figures = {"schema": SCHEMA, "erasure_hash": load_erasure(erasure).hash(), "suites": {}}
+        write_json(sidecar_of(erasure), figures)
         words = [*BEGIN, *LONG, "--out", str(self.halted)]
         server.run(words, {"file": "checkpoint", "when": "named", "do": "SIGKILL"})
 
@@ -88,7 +89,7 @@ def _erasing(words: list[str]) -> tuple[Callable[[Path], list[str]], Callable[[P
     def again(where: Path) -> list[str] | None:
         if (where / folder.CHECKPOINT).is_file():
             return ["erase", "--resume", str(where)]
-        new = not (where / folder.ERASURE).is_file()
+        new = not folder.results(where, ["church"]).erasure.is_file()
         return begin(where) if new or "--force" in words else None
 
     return begin, again
@@ -96,9 +97,10 @@ def _erasing(words: list[str]) -> tuple[Callable[[Path], list[str]], Callable[[P
 
 def cases(made: Makings) -> list[Case]:
     """All of the engine's."""
-    sources = ["--erasure", str(made.earlier / folder.ERASURE), "--hidden-prompt", str(made.earlier / folder.PROMPT)]
+    earlier, fitting = folder.results(made.earlier, ["guitar"]), folder.results(made.fitting, ["church"])
+    sources = ["--erasure", str(earlier.erasure), "--hidden-prompt", str(earlier.prompt)]
     compare = ["benchmark", "pocket", *sources, "--images", "1", "--steps", "2", "--maps", "0", "--batch", "1"]
-    merging = ["merge", "--model", str(made.model), "--erasure", str(made.fitting / folder.ERASURE), "--force", "--out"]
+    merging = ["merge", "--model", str(made.model), "--erasure", str(fitting.erasure), "--force", "--out"]
 
     def benchmark(name: str, words: list[str]) -> Case:
         def begin(where: Path) -> list[str]:
@@ -130,7 +132,7 @@ def cases(made: Makings) -> list[Case]:
         benchmark("benchmark", ["--classes", "1"]),
         merged,
         replace(merged, name="merge --force", prepare=old_merge),
-        *sharing(made.earlier / folder.ERASURE),
+        *sharing(earlier.erasure),
     ]
 
 

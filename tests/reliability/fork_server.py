@@ -92,10 +92,11 @@ def install(file: str, when: str, do: str, careless: str = "") -> None:
             return getattr(self.inner, name)
 
     def opened(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if careless:
+        mine = path.name.lstrip(".").startswith(file)
+        if mine and careless:
             path = path.with_name(path.name[1:].partition(".safetensors")[0] + ".safetensors")
         inner = open(path, *args, **kwargs)  # noqa: PTH123, SIM115
-        if not path.name.lstrip(".").startswith(file):
+        if not mine:
             return inner
         if when == "begun":
             act()

@@ -17,7 +17,8 @@ from eraser_core.files import read_tensors, tensors_hash
 from eraser_core.hidden_prompt import load_prompts
 from eraser_core.training import read_checkpoint
 
-FIGURES = (folder.PICTURE, folder.METRICS, "erasure.evaluation.json", "erasure.evaluation.pocket.png")
+FIGURES = (folder.PICTURE, folder.METRICS, "guitar.evaluation.json")
+ERASURES = ("church.safetensors", "guitar.safetensors")  # the runs that are killed erase the one, or the other before
 SHARED = "shared"  # the folder that `share` writes
 ENDS = {".html": b"</p>", ".svg": b"</svg>", ".md": b"\n"}
 
@@ -66,12 +67,12 @@ def _read(path: Path) -> str:
 
 
 def _read_tensors(path: Path) -> None:
-    if path.name == folder.ERASURE or path.parent.name == "loras":
+    if path.name in ERASURES or path.parent.name == "loras":
         load_erasure(path)
-    elif path.name == folder.PROMPT or path.parent.name == "hidden_prompts":
-        load_prompts(path)
-    elif path.name == folder.CHECKPOINT:
+    elif path.name == Path(folder.CHECKPOINT).name:
         read_checkpoint(path)
+    elif path.parent.name in (folder.PRIVATE, "hidden_prompts"):
+        load_prompts(path)
     else:
         read_tensors(path)
 
@@ -82,8 +83,8 @@ def tensors(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def of_erasing(where: Path) -> dict[str, str]:
-    """The erasure and its hidden prompt."""
-    return tensors(where / name for name in (folder.ERASURE, folder.PROMPT))
+    """The erasure and its hidden prompt, and whatever an earlier run left of its own."""
+    return tensors(path for path in where.rglob("*.safetensors") if path != where / folder.CHECKPOINT)
 
 
 def of_benchmark(where: Path) -> dict[str, str]:
@@ -123,25 +124,19 @@ def lost_from_erasing(where: Path, before: dict[str, bytes], wanted: dict[str, s
     one. The earlier figures may go as soon as the new tensors are on the disk; they are made again from the earlier files.
     """
     now = files(where)
+    old = [name for name in before if name.endswith(".safetensors")]
     if folder.CHECKPOINT in now and folder.RUN in now:
-        return [] if folder.ERASURE in now or folder.ERASURE not in before else ["no erasure at all"]
+        return [] if not old or any(name in now for name in ERASURES) else ["no erasure at all"]
     same = {name for name, data in before.items() if now.get(name) == data}
-    if folder.ERASURE in before and all(name in same for name in before if name in (folder.ERASURE, folder.PROMPT)):
+    if old and same.issuperset(old):
         changed = [name for name in FIGURES if name in now and name not in same]
         return [f"{name} is of another run than the erasure" for name in changed]
     kept = [name for name in same if name in FIGURES]
-    new = of_erasing(where)
-    if folder.PROMPT in same and folder.PROMPT not in wanted and _of_another(where):
-        new.pop(folder.PROMPT)  # the last that goes; whoever gives it with the new erasure is told so
+    left = {Path(name).name for name in same if name in old}  # the last that go
+    new = {name: tensors for name, tensors in of_erasing(where).items() if name not in left}
     if new != wanted or kept:
         return [f"neither the earlier result nor the new one; of the earlier: {sorted(same)}"]
     return []
-
-
-def _of_another(where: Path) -> bool:
-    """Whether the hidden prompt says itself that it belongs to another erasure."""
-    _, metadata = load_prompts(where / folder.PROMPT)
-    return metadata["hidden_prompt.erasure_hash"] != load_erasure(where / folder.ERASURE).hash()
 
 
 def lost_files(where: Path, before: dict[str, bytes], wanted: dict[str, str]) -> list[str]:

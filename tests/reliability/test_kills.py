@@ -30,11 +30,11 @@ ENGINE, NODE, SEED = 168, 32, 0
 FORCED = "erase --force, closed form"
 # By name: the command, how it ends, and where: the few that an ordinary run of the tests has time for.
 FEW = {
-    "a kill between the erasure and its hidden prompt": ("erase --resume", "SIGKILL", ("erasure.safe", "named")),
-    "a termination within the hidden prompt": ("erase --resume", "SIGTERM", ("hidden_prompt", "half")),
-    "a kill as the new erasure is whole": (FORCED, "SIGKILL", ("erasure.safe", "written")),
+    "a kill between the erasure and its hidden prompt": ("erase --resume", "SIGKILL", ("church.safe", "named")),
+    "a termination within the hidden prompt": ("erase --resume", "SIGTERM", ("church_hidden", "half")),
+    "a kill as the new erasure is whole": (FORCED, "SIGKILL", ("church.safe", "written")),
     "Ctrl-C as the earlier figures go": (FORCED, "SIGINT", ("metrics", "removed")),
-    "a full disk": (FORCED, "full", ("erasure.safe", "half")),
+    "a full disk": (FORCED, "full", ("church.safe", "half")),
     "a kill within a picture": ("benchmark", "SIGKILL", ("0", "half")),
     "a termination within a shared folder's card": ("share", "SIGTERM", ("README", "half")),
     "a kill as a shared folder takes its place": ("share --force", "SIGKILL", ("README", "removed")),
@@ -85,16 +85,19 @@ def test_a_writer_that_is_not_careful_is_caught(server, made, tmp_path):
         "--out",
         str(tmp_path / "o"),
     ]
-    server.run(words, {"file": "erasure.safe", "when": "half", "do": "SIGKILL", "careless": "yes"})
-    assert any("erasure" in fault for fault in judge.half_written(tmp_path / "o"))
+    server.run(words, {"file": "church.safe", "when": "half", "do": "SIGKILL", "careless": "yes"})
+    assert any("church" in fault for fault in judge.half_written(tmp_path / "o"))
 
 
 def test_an_earlier_result_that_is_lost_is_noticed(made, tmp_path):
     """The control of the other half: a hidden prompt that vanished, and figures of another run."""
     before = judge.files(made.earlier)
-    for harm in (folder.PROMPT, folder.METRICS):
+    for harm in ("prompt", "metrics"):
         where = shutil.copytree(made.earlier, tmp_path / harm)
-        (where / harm).unlink() if harm == folder.PROMPT else (where / harm).write_text("{}", encoding="utf-8")
+        if harm == "prompt":
+            folder.results(where, ["guitar"]).prompt.unlink()
+        else:
+            (where / folder.METRICS).write_text("{}", encoding="utf-8")
         assert judge.lost_from_erasing(where, before, {})
 
 
