@@ -10,7 +10,8 @@ from .backends.clip_tokens import MERGES
 from .pocket.concepts import load_concepts
 from .pocket.tokenizer import build_vocabulary, split_words
 
-MOST = 2000
+MOST = 1000
+LITTLE = {"a", "an", "the", "of", "in", "on", "by", "with", "and", "for"}  # a concept that holds them does not own them
 
 
 @cache
@@ -27,7 +28,7 @@ def general_words(family: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))[:MOST]
 
 
-def general_prompts(family: str, without: Collection[str]) -> list[str]:
-    """The general vocabulary as prompts, and the empty prompt, without the words of the phrases `without`."""
-    gone = {word for phrase in without for word in split_words(phrase)}
-    return ["", *(word for word in general_words(family) if word not in gone)]
+def general_words_in(family: str, phrases: Collection[str]) -> list[str]:
+    """Those of the general vocabulary that occur in the phrases, but for articles and the like."""
+    named = {word for phrase in phrases for word in split_words(phrase)} - LITTLE
+    return [word for word in general_words(family) if word in named]

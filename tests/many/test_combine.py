@@ -13,6 +13,7 @@ from eraser_core.__main__ import main
 from eraser_core.erasing import configure, erase
 from eraser_core.erasure import Erasure, load_erasure, stack
 from eraser_core.errors import FileFormatError, RequestError
+from eraser_core.general_words import general_words
 from eraser_core.hidden_prompt import HiddenPrompt, load_prompts, save_prompts
 from eraser_core.many.combine import CombineSettings, Source, combine, configured, factors, joint_request, source
 from eraser_core.many.files import load_sources
@@ -20,7 +21,7 @@ from eraser_core.many.harm import harm
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.request import Request, Target
-from eraser_core.text_moments import concept_moments, general_prompts, joint_map, moment
+from eraser_core.text_moments import concept_moments, general_moment, joint_map, moment
 
 TEMPLATES = ("{}", "a drawing of {}")
 NAMES = {"guitar": "a violin", "dog": "a cat", "soccer ball": "a basketball", "truck": "a bus"}
@@ -117,12 +118,27 @@ def test_factors_of_a_large_matrix_are_those_of_the_full_decomposition():
 
 
 def test_moments_do_not_depend_on_batches(model, monkeypatch):
-    prompts = general_prompts("pocket", ["a guitar"])[:40]
+    prompts = ["", *general_words("pocket")[:40]]
     whole = moment(model.denoiser, prompts)
     monkeypatch.setattr("eraser_core.text_moments.BATCH", 7)
     assert torch.allclose(moment(model.denoiser, prompts), whole, rtol=1e-5)
-    assert "guitar" not in prompts and "guitar" in general_prompts("pocket", [])
-    assert len(general_prompts("sd1", [])) == 2001
+
+
+def test_the_general_vocabulary_is_read_once_and_leaves_the_concepts_out(model, monkeypatch):
+    words = general_words("pocket")
+    others = [word for word in words if word != "guitar"]
+    assert len(others) == len(words) - 1
+    read = []
+    encode = type(model.denoiser).encode
+    monkeypatch.setattr(
+        type(model.denoiser), "encode", lambda self, prompts: read.extend(prompts) or encode(self, prompts)
+    )
+    first = general_moment(model.denoiser, ["a guitar"])
+    read.clear()
+    again = general_moment(model.denoiser, ["a guitar"])
+    assert len(read) < 10 and torch.equal(first, again)
+    assert distance(first, moment(model.denoiser, others)) < 1e-5 < distance(first, moment(model.denoiser, words))
+    assert len(general_words("sd1")) == 1000
 
 
 def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
