@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from eraser_core.errors import RequestError
-
 from .apply import erasure_combo
+from .compare import as_pil, check_pictures
 from .host import folders, schema
 from .host.preview import say
-from .host.schema import node_schema
+from .host.schema import checked, node_schema
 
 
 class ShareErasure(io.ComfyNode):
@@ -61,6 +59,7 @@ class ShareErasure(io.ComfyNode):
         return True  # a missing file is explained by execute, with where to put it
 
     @classmethod
+    @checked
     def execute(
         cls, erasure_name: str, licence: str, base: str, author: str, folder_prefix: str, picture: Any = None
     ) -> io.NodeOutput:
@@ -78,7 +77,5 @@ class ShareErasure(io.ComfyNode):
 
 
 def first_of(pictures: Any) -> Image.Image:
-    """The first picture of a batch [b, h, w, 3]; RequestError where there is none."""
-    if len(pictures) == 0:
-        raise RequestError("the batch of pictures is empty: connect one that holds a picture, or none")
-    return Image.fromarray((pictures[0].clamp(0, 1) * 255).round().cpu().numpy().astype(np.uint8)).convert("RGB")
+    """The first picture of a batch [b, h, w, c]; RequestError where there is none."""
+    return as_pil(check_pictures("picture", pictures)[0])

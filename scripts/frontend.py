@@ -68,8 +68,14 @@ EXPORT = """async ([api, name, nodes, note, heights]) => {
 LOOK = "async (on) => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on); }"
 # [[title, left, top, right, bottom]] of the nodes, their titles included, in this look.
 RECTANGLES = """async () => {
-  await new Promise((done) => setTimeout(done, 800));
-  return app.graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30, node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
+  const now = () => app.graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30,
+                                                   node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
+  let before = "";
+  for (let i = 0; i < 20 && before !== JSON.stringify(now()); i++) {  // until the look has settled
+    before = JSON.stringify(now());
+    await new Promise((done) => setTimeout(done, 400));
+  }
+  return now();
 }"""
 LOAD = "async (workflow) => { await app.loadGraphData(JSON.parse(workflow)); }"
 FIT = """() => {
@@ -96,7 +102,7 @@ ALONE = """async (type) => {
   ds.scale = 1.25; ds.offset = [300, 190];
   app.canvas.deselectAll?.();
   app.canvas.setDirty(true, true);
-  await new Promise((done) => setTimeout(done, 600));
+  await new Promise((done) => setTimeout(done, 400));
   const corner = app.canvas.canvas.getBoundingClientRect();
   return [corner.left + (node.pos[0] + 300 - 12) * 1.25, corner.top + (node.pos[1] + 190 - 50) * 1.25,
           (node.size[0] + 24) * 1.25, (node.size[1] + 62) * 1.25];
@@ -125,13 +131,28 @@ def page(url: str, query: str = "") -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
         try:
             shown = running.new_page(viewport=SIZE)
-            shown.goto(url + query, timeout=120_000)
-            shown.wait_for_function(
-                "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=120_000
-            )
+            _open(shown, url + query)
             yield shown
         finally:
             running.close()
+
+
+def _open(shown: Any, url: str) -> None:
+    shown.goto(url, timeout=120_000)
+    shown.wait_for_function(
+        "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 300", timeout=120_000
+    )
+
+
+@contextmanager
+def another(shown: Any, url: str) -> Iterator[Any]:
+    """A page in the same browser that remembers nothing of the first: 1.32's Nodes 2.0 keeps sizes of earlier graphs."""
+    fresh = shown.context.browser.new_page(viewport=SIZE)
+    try:
+        _open(fresh, url)
+        yield fresh
+    finally:
+        fresh.context.close()
 
 
 def press_run(shown: Any, seconds: float = 300) -> None:

@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO), str(REPO / "tests" / "host")]
 from host_client import Client  # noqa: E402
 
 from scripts import comfyui_host, frontend, workflow_graphs  # noqa: E402
-from scripts.workflow_parts import EXAMPLE, SD15, Graph  # noqa: E402
+from scripts.workflow_parts import EXAMPLE, Graph  # noqa: E402
 
 log = logging.getLogger("make_workflows")
 BASE = comfyui_host.CACHE / "workflows"
@@ -38,7 +38,6 @@ DOCS = REPO / "docs" / "img"
 HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
-OWN_STEPS = 60
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -83,25 +82,10 @@ def export(shown: Any) -> None:
     log.info("exported %d workflows", len(graphs))
 
 
-def pocket_in_place(prompt: dict[str, Any]) -> dict[str, Any]:
-    """The own-checkpoint graph with the pocket model and its size."""
-    for node in prompt.values():
-        inputs = node["inputs"]
-        if inputs.get("ckpt_name") == SD15:
-            inputs["ckpt_name"] = "pocket.safetensors"
-        if node["class_type"] == "EmptyLatentImage":
-            inputs |= {"width": 64, "height": 64, "batch_size": 4}
-        if node["class_type"] == "KSampler" and inputs["cfg"] > 3:
-            inputs |= {"cfg": 3.0, "steps": 16}
-        if node["class_type"] == "ConceptEraser_TrainConceptEraser":
-            inputs["steps"] = OWN_STEPS
-    return prompt
-
-
 def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
     """Open every workflow (or those named), press Run, take its picture and make a thumbnail of the first result.
 
-    The own-checkpoint one is queued with the pocket model in place, and has no picture.
+    The one for one's own checkpoint is not run: its thumbnail is a card, what it draws is up to the checkpoint.
     """
     for folder in () if names else ("loras", "hidden_prompts"):
         for path in (BASE / "output" / folder).glob("erased_*"):
@@ -113,13 +97,13 @@ def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
             continue
         api, _ = numbered(graph)
         if name == OWN:
-            outputs = client.run(pocket_in_place(api), seconds=1800)
-        else:
-            text = (TARGET / f"{name}.json").read_text(encoding="utf-8")
-            shown.evaluate(frontend.LOAD, text)
-            frontend.press_run(shown, 1800)
-            picture_graph(shown, DOCS / f"workflow_{name}.jpg")
-            outputs = max(client.get("/history").values(), key=lambda entry: entry["prompt"][0])["outputs"]
+            card("your checkpoint", TARGET / f"{name}.jpg")
+            continue
+        text = (TARGET / f"{name}.json").read_text(encoding="utf-8")
+        shown.evaluate(frontend.LOAD, text)
+        frontend.press_run(shown, 1800)
+        picture_graph(shown, DOCS / f"workflow_{name}.jpg")
+        outputs = max(client.get("/history").values(), key=lambda entry: entry["prompt"][0])["outputs"]
         with_pictures = [node for node in api if outputs.get(node, {}).get("images")]
         thumbnail(client, outputs, with_pictures[0], TARGET / f"{name}.jpg")
         log.info("ran %s", name)
@@ -141,6 +125,14 @@ def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) ->
     image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
     sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
     sheet.paste(image, ((THUMBNAIL - image.width) // 2, (THUMBNAIL - image.height) // 2))
+    sheet.save(path, quality=88)
+
+
+def card(words: str, path: Path) -> None:
+    """A thumbnail that shows words alone."""
+    sheet = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "#353535")
+    font = ImageFont.load_default(size=THUMBNAIL // 10)
+    ImageDraw.Draw(sheet).text((THUMBNAIL // 2, THUMBNAIL // 2), words, "white", font, anchor="mm")
     sheet.save(path, quality=88)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import __version__
-from . import examples, share
+from . import combine, examples, share
 from .checks import real, seed, whole
 
 PROG = "python -m eraser_core"
@@ -17,7 +17,7 @@ DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 METHODS = ("kpop", "naive", "esd", "ca", "uce", "time", "dp")
 DTYPES = ("fp16", "bf16", "fp32")
 SETTINGS = (
-    *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "optimizer", "eta", "retain_weight"),
+    *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "start", "optimizer", "eta", "retain_weight"),
     *("guidance", "sampler_steps", "latents", "latents_from", "pool_size", "per_trajectory", "refresh_every"),
     *("mechanism", "k", "lambda", "eta_p", "recovery_target", "layers", "directions"),
     *("preset", "l", "s_e", "s_p", "negative_guidance", "anchor_images", "anchor_guidance", "from_anchor"),
@@ -245,6 +245,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "--model FILE --erasure FILE [...] --out FILE",
         _merge,
     ),
+    "combine": (
+        "several erasures in one file, and the rest stays",
+        "FILE [...] --out DIR",
+        combine.add_arguments,
+    ),
     "share": (
         "a folder to upload: the erasure, a picture, figures, a card",
         "FILE --out DIR",
@@ -271,7 +276,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=about,
             usage=f"{PROG} {name} {usage} [switches]",
             description=about[:1].upper() + about[1:] + ".",
-            epilog=examples.OF.get(name),
+            epilog=examples.OF.get(name),  # those that are not there set their own
             formatter_class=raw,
         )
         add(one)

@@ -146,6 +146,14 @@ GOOD: dict[str, dict[str, Any]] = {
         "batch": 1,
     },
     "Evaluation": {"erasure_name": "erasure.safetensors", "suite": ""},
+    "ShareErasure": {
+        "erasure_name": "erasure.safetensors",
+        "licence": "openrail",
+        "base": "somebody/pocket",
+        "author": "somebody",
+        "folder_prefix": "shared/bad",
+        "picture": image("pictures"),
+    },
 }
 # Nodes whose values are judged where they are used: by the node that trains or solves with them.
 USED_BY = {
@@ -219,7 +227,7 @@ ROWS: list[Bad] = [
         ({"model": model("inpainting")}, "cannot be erased"),
         ({"vae": vae("vae of four channels")}, "this VAE reads latents of 4 channels"),
         ({"vae": vae("empty vae")}, "the VAE is empty"),
-        ({"method": settings("no tokens")}, "at least one token"),
+        ({"method": settings("no tokens")}, "k: input should be"),
         ({"method": settings("null space without texts")}, "null_space needs"),
         ({"method": PROMPT}, "method"),
         ({"steps": -1}, "steps"),
@@ -256,7 +264,7 @@ ROWS: list[Bad] = [
     *seldom("KPOPSettings", "retain_weight"),
     *rows(
         "KPOPSettings",
-        ({"k": 0}, "at least one token"),
+        ({"k": 0}, "k: input should be"),
         ({"k": 201}, "k"),
         ({"eta": 0.0}, "eta"),
         ({"mechanism": "multiplicative"}, "mechanism"),
@@ -445,5 +453,21 @@ ROWS: list[Bad] = [
         ({"erasure_name": "newer.safetensors"}, "update the pack"),
         ({"erasure_name": "outside.safetensors"}, "only the name of a PNG"),
         ({"suite": "imagenette"}, "there is no suite 'imagenette'"),
+    ),
+    *rows(
+        "ShareErasure",
+        ({"erasure_name": ""}, "no file is chosen"),
+        ({"erasure_name": "gone.safetensors"}, "there is no file"),
+        ({"erasure_name": "lora.safetensors"}, "a plain LoRA"),
+        ({"erasure_name": "key.safetensors"}, "keep it private"),
+        ({"erasure_name": "damaged.safetensors"}, "damaged"),
+        ({"folder_prefix": ""}, "ends without a name"),
+        ({"folder_prefix": "../bad"}, "leads out of"),
+        ({"folder_prefix": "shared/" + 300 * "x"}, "too long"),
+        ({"licence": LEFT}, "licence"),
+        ({"picture": image("no pictures")}, "picture holds no picture"),
+        ({"picture": image("two channels")}, "picture has the shape"),
+        ({"picture": image("not numbers")}, "picture"),
+        ({"picture": model()}, "picture"),
     ),
 ]

@@ -169,7 +169,7 @@ def load_engine() -> Run:
     """Every module that a command needs, so that no child imports."""
     import torch
 
-    from eraser_core.commands import benchmark, erase, generate, info, knows, merge, score, share  # noqa: F401
+    from eraser_core.commands import benchmark, combine, erase, generate, info, knows, merge, score, share  # noqa: F401
 
     torch.set_num_threads(1)
     return command
