@@ -11,7 +11,7 @@ from ..evaluation.metrics.classifier import Classifier
 from ..evaluation.suites.scorers import CLIP_FOLDER, RESNET_FILE
 from ..models import Model
 from . import checks
-from .loading import opened
+from .loading import opened, usable
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.concept and not args.artist:
         raise RequestError("name what to ask for: --concept church, or --artist 'Kilian Eng'")
     checks.named((*args.concept, *args.artist), "--concept")
+    args.device = usable(args.device)
     model = opened(args)
     answers = _answers(model, args)
     sys.stdout.write(table(answers, args.images, args.suite_seed).markdown())

@@ -64,6 +64,18 @@ def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path)
     assert main([*draw, str(tmp_path / "back.png"), *files]) == 0
     pictures = [Image.open(tmp_path / f"{n}.png").tobytes() for n in ("plain", "erased", "back")]
     assert len(set(pictures)) == 3
+    singles = [Image.open(tmp_path / f"plain_0{i}.png") for i in (1, 2)]
+    assert {picture.size for picture in singles} == {(128, 128)}, "the pocket's 64 pixels, twice as large"
+    small = [picture.resize((64, 64), Image.Resampling.NEAREST) for picture in singles]
+    assert all(s.resize((128, 128), 0).tobytes() == p.tobytes() for s, p in zip(small, singles, strict=True))
+
+
+def test_generate_writes_over_nothing_that_it_was_not_told_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["generate", "--prompt", "a church", "a dog", "--n", "1", "--steps", "1"]
+    assert main(words) == 0 and main(words) == 0
+    names = {f"generated{number}{single}.png" for number in ("", "-2") for single in ("", "_01", "_02")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
 def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
@@ -110,7 +122,6 @@ BAD = {
     "k = 0": (["--concept", "church", "--k", "0"], "k: "),
     "a setting of another method": (["--concept", "church", "--method", "naive", "--k", "3"], "k: "),
     "a setting that is no number": (["--concept", "church", "--eta", "fast"], "eta"),
-    "an unknown method": (["--concept", "church", "--method", "magic"], "magic"),
     "two anchors for one concept": (["--concept", "church", "--anchor", "dog", "--anchor", "cat"], "anchors"),
 }
 
@@ -243,6 +254,32 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     assert (out / "church.safetensors").is_file() and not (out / folder.CHECKPOINT).exists()
     losses = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["losses"]
     assert len(losses) == 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")
+def test_ctrl_c_in_scoring_keeps_the_erasure(tmp_path):
+    out = tmp_path / "church"
+    process = command(*ERASE, "--method", "uce", "--no-check", "--images", "500", "--out", str(out))
+    while not (out / "before_after.png").is_file():  # it is drawn before anything is scored
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and f"the erasure is kept: {out / 'church.safetensors'}" in said
+    assert load_erasure(out / "church.safetensors").entries
+    assert json.loads((out / "metrics.json").read_text(encoding="utf-8"))["targets"] == []
+
+
+def test_the_first_line_names_model_and_device_and_the_last_one_the_file_and_a_verdict(tmp_path):
+    out = tmp_path / "two words"
+    _, said = command(*ERASE, "--method", "uce", "--images", "2", "--steps", "3", "--out", str(out)).communicate()
+    lines = said.splitlines()
+    assert lines[0].startswith("model pocket on ")
+    written = next(i for i, line in enumerate(lines) if line.startswith("written: ") and "church.safetensors" in line)
+    assert written < next(i for i, line in enumerate(lines) if line.startswith("scoring church: "))
+    assert f"score --erasure '{out / 'church.safetensors'}'" in said and "--images 60" in said
+    last = lines[-1]
+    assert last.startswith(f"{out / 'church.safetensors'}: church: still seen in ") and "VERDICT: " in last
 
 
 def test_there_is_nothing_to_resume_in_a_finished_run(erased, capsys):
