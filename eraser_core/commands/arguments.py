@@ -160,7 +160,8 @@ def _score(parser: argparse.ArgumentParser) -> None:
     pictures.add_argument("--images", type=whole(1), default=60, help="pictures a column (default: 60)")
     _loading(parser)
     files = parser.add_argument_group("files")
-    files.add_argument("--out", type=Path, help="a JSON file to write; without it the rows are printed")
+    files.add_argument("--out", type=Path, metavar="JSON", help="a file to write every figure to")
+    files.add_argument("--json", action="store_true", help="print every figure as JSON, in place of a table")
 
 
 def _knows(parser: argparse.ArgumentParser) -> None:
@@ -216,6 +217,7 @@ def _info(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("files", nargs="*", type=Path, help="models, erasures, hidden prompts")
     what.add_argument("--model", help="`pocket`: list the words it knows; else as a file")
+    what.add_argument("--raw", action="store_true", help="all that a file says of itself, as it is written")
     _loading(parser)
 
 

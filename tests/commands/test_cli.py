@@ -20,6 +20,7 @@ from eraser_core.__main__ import main
 from eraser_core.commands import folder
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import OutputError
+from eraser_core.pocket.model import WEIGHTS
 from eraser_core.request import Request
 
 ERASE = ["erase", "--model", "pocket", "--concept", "church", "--anchor", "castle"]
@@ -92,13 +93,33 @@ def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
     assert scored == written
 
 
+def test_score_prints_a_table_with_a_verdict_or_json(erased, capsys):
+    words = ["score", "--erasure", str(erased / "church.safetensors"), "--images", "2", "--steps", "3"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "church, 2 pictures a line" in said and "VERDICT: " in said and "  the concept is seen " in said
+    assert "with its hidden prompt" not in said and "{" not in said, "none was given"
+    assert main([*words, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["n_images"] == 2 and row["recovery1"] is None
+
+
 def test_info_reads_a_file_and_keeps_the_key_seed_to_itself(erased, capsys):
     assert (
         main(["info", str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")])
         == 0
     )
     said = capsys.readouterr().out
-    assert "erasure.method: kpop" in said and "private" in said and "key_seed" not in said
+    assert "a church, drawing a castle in its place" in said and "kpop (Bui" in said and "1.1 MB" in said
+    assert "private" in said and "modelspec" not in said
+    files = [str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")]
+    assert main(["info", "--raw", *files]) == 0
+    said = capsys.readouterr().out
+    assert "erasure.method: kpop" in said and "hidden_prompt.concepts" in said and "key_seed" not in said
+    assert main(["info", str(WEIGHTS)]) == 0
+    assert "the pocket model" in capsys.readouterr().out
+    assert main(["erase", "--model", str(WEIGHTS), "--concept", "church", "--out", str(erased / "new")]) == 2
+    assert "--model pocket" in capsys.readouterr().err
     assert main(["info", "--model", "pocket"]) == 0
     assert "church" in capsys.readouterr().out
 
