@@ -201,7 +201,9 @@ def words(node: str) -> list[Bad]:
         ({"filename_prefix": "loras/../../bad"}, "leads out of"),
         ({"filename_prefix": "/bad"}, "leads out of"),
         ({"filename_prefix": "loras/" + 300 * "x"}, "too long"),
-        ({"filename_prefix": "loras/a\0b"}, "file name prefix"),
+        ({"filename_prefix": "loras/a\0b"}, "holds a letter that no name may have"),
+        ({"filename_prefix": "loras/text.safetensors/x"}, "text.safetensors is a file"),
+        ({"filename_prefix": "brand/new/x", "concepts": "zeppelin"}, "draws no 'zeppelin'"),  # and makes no folder
         ({"precision": "fp8"}, "precision"),
         ({"model": LEFT}, "model"),
         ({"model": nothing("MODEL")}, "the MODEL is empty"),
@@ -373,6 +375,7 @@ ROWS: list[Bad] = [
         ({"filename_prefix": ""}, "ends without a name"),
         ({"filename_prefix": "../key"}, "leads out of"),
         ({"filename_prefix": "keys/"}, "ends without a name"),
+        ({"filename_prefix": "brand/new/x", "hidden_prompt": Given("no prompts", "HIDDEN_PROMPT")}, "no hidden prompt"),
         ({"filename_prefix": "keys/" + 300 * "x"}, "too long"),
     ),
     *rows(
@@ -463,6 +466,8 @@ ROWS: list[Bad] = [
         ({"erasure_name": "damaged.safetensors"}, "damaged"),
         ({"folder_prefix": ""}, "ends without a name"),
         ({"folder_prefix": "../bad"}, "leads out of"),
+        ({"folder_prefix": "loras/text.safetensors/x"}, "text.safetensors is a file"),
+        ({"folder_prefix": "brand/new/x", "erasure_name": "cut.safetensors"}, "not a whole safetensors file"),
         ({"folder_prefix": "shared/" + 300 * "x"}, "too long"),
         ({"licence": LEFT}, "licence"),
         ({"picture": image("no pictures")}, "picture holds no picture"),
