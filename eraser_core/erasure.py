@@ -155,6 +155,7 @@ class Erasure:
             **self._own_facts(),
             **model_spec.family_facts(self.family, self.facts.get("modelspec.prediction_type", "epsilon")),
             **model_spec.network_facts([e.size if isinstance(e, LowRank) else None for e in self.entries.values()]),
+            **({model_spec.USAGE: hint} if (hint := not_loaded(self)) else {}),
             "modelspec.hash_sha256": content_hash(tensors),
             "erasure.schema": SCHEMA,
             "erasure.engine_version": VERSION,
@@ -169,6 +170,23 @@ class Erasure:
         """Without what `save` says anew: an erasure that was cut to another rank is another network."""
         anew = ("ss_network_", "ss_base_", model_spec.USAGE)
         return {key: value for key, value in self.facts.items() if not key.startswith(anew)}
+
+
+def reads_in_diffusers(erasure: Erasure) -> bool:
+    """Whether diffusers' LoRA loader takes the file: low-rank factors of attention alone, of a family that it knows."""
+    linear = all(isinstance(e, LowRank) and len(e.shape) == 2 for e in erasure.entries.values())
+    return erasure.family in ("sd1", "sd2", "sdxl") and linear and all(".attn2." in key for key in erasure.entries)
+
+
+def not_loaded(erasure: Erasure) -> str:
+    """Which programs do not load the file, and why; "" where there is nothing to say."""
+    if any(isinstance(entry, Dense) for entry in erasure.entries.values()):
+        why = "a dense change"
+    elif erasure.family == "pocket" or reads_in_diffusers(erasure):
+        return ""
+    else:
+        why = "a change of more than cross-attention"
+    return f"{why}: ComfyUI loads it, diffusers' load_lora_weights does not"
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:
