@@ -173,20 +173,15 @@ class Erasure:
 
 
 def reads_in_diffusers(erasure: Erasure) -> bool:
-    """Whether diffusers' LoRA loader takes the file: low-rank factors of attention alone, of a family that it knows."""
-    linear = all(isinstance(e, LowRank) and len(e.shape) == 2 for e in erasure.entries.values())
-    return erasure.family in ("sd1", "sd2", "sdxl") and linear and all(".attn2." in key for key in erasure.entries)
+    """Whether diffusers' LoRA loader takes the file: low-rank factors alone, of a family that it knows."""
+    low_rank = all(isinstance(entry, LowRank) for entry in erasure.entries.values())
+    return erasure.family in ("sd1", "sd2", "sdxl") and low_rank
 
 
 def not_loaded(erasure: Erasure) -> str:
-    """Which programs do not load the file, and why; "" where there is nothing to say."""
-    if any(isinstance(entry, Dense) for entry in erasure.entries.values()):
-        why = "a dense change"
-    elif erasure.family == "pocket" or reads_in_diffusers(erasure):
-        return ""
-    else:
-        why = "a change of more than cross-attention"
-    return f"{why}: ComfyUI loads it, diffusers' load_lora_weights does not"
+    """Which program does not load the file, and why; "" where there is nothing to say."""
+    dense = any(isinstance(entry, Dense) for entry in erasure.entries.values())
+    return "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" if dense else ""
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:

@@ -180,8 +180,7 @@ def _use(said: Said) -> str:
         )
     else:
         parts.append(
-            "**diffusers.** Its LoRA loader does not read this file: some of its changes are not low-rank changes of "
-            "cross-attention. `python -m eraser_core merge` writes a whole checkpoint that it reads."
+            "**diffusers.** Its LoRA loader does not read this file: some of its changes are dense. `python -m eraser_core merge` writes a whole checkpoint that it reads."
         )
     return "\n\n".join(parts)
 

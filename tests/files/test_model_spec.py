@@ -81,20 +81,6 @@ def test_a_cut_erasure_says_its_new_rank(tmp_path: Path) -> None:
     assert "modelspec.usage_hint" not in saved(replace(load_erasure(path), entries={K: low_rank(2)}), path)
 
 
-@pytest.mark.parametrize(
-    ("key", "family", "hint"),
-    [
-        (K, "sd1", None),
-        (K.replace("attn2", "attn1"), "sd1", "a change of more than cross-attention: ComfyUI loads it, diffusers'"),
-        (K.replace("attn2", "attn1"), "pocket", None),  # no other program knows the pocket model anyway
-    ],
-)
-def test_a_file_says_where_it_does_not_load(key: str, family: str, hint: str | None, tmp_path: Path) -> None:
-    erasure = Erasure({key: low_rank()}, {key.rpartition(".")[0]: "lora_unet_x"}, family, "hash", {})
-    said = saved(erasure, tmp_path / "e.safetensors").get("modelspec.usage_hint")
-    assert said is None if hint is None else str(said).startswith(hint)
-
-
 def test_the_hash_is_that_of_the_file_after_its_header(tmp_path: Path) -> None:
     path = tmp_path / "e.safetensors"
     said = saved(made_up(low_rank()), path)["modelspec.hash_sha256"]
