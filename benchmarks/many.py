@@ -1,151 +1,168 @@
-"""Several concepts: ten erased in one run, and erasures made one by one and stacked afterwards. How much do they disturb?
+"""Many opt-outs in one model: files stacked, files combined, lists in closed form, and KPOP that starts from there.
 
-    python benchmarks/many.py                # KPOP and UCE, 1, 2, 5 and 10 objects
-    python benchmarks/many.py --counts 10 --images 12
+    python benchmarks/many.py --seeds 0 1
     python benchmarks/many.py --smoke
 
-A run of several objects takes as many steps as their single runs together, from a pool as large as theirs together. A row is the mean over the erased objects: erased (ESR), the others right (PSR, objects that were neither erased nor
-retained), and back with each one's own hidden prompt. `interference` is the ESR of the same objects erased singly minus
-this one: what the others' erasures undo.
+No setting was tuned on these objects; those of pocket_objects.py were. A fixed half R of the other objects is retained, the
+other half H is named to nobody. `esr1` is the share of the erased objects' pictures that do not show them, `kept1` of H that
+are right, `retained1` of R, `recovery1` of the erased objects with each one's own hidden prompt; each of --images pictures.
+`seconds` are those of the solve or the training (of single files: of the combining alone), on the machine named. Pictures
+by DPM-Solver++ in 8 steps (benchmarks/solver.py). A row a (way, concepts, seed) in out/benchmarks/many.json; a rerun goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import common
+import torch
 
 from eraser_core.denoiser import Edit
 from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import stack
-from eraser_core.evaluation.metrics.objects import esr, psr
-from eraser_core.evaluation.pocket.tasks import Task, object_task
-from eraser_core.files import write_json
+from eraser_core.evaluation.examiner import Question
+from eraser_core.evaluation.metrics.objects import Rate, esr, psr
+from eraser_core.evaluation.pocket.tasks import object_task, questions
 from eraser_core.hidden_prompt import HiddenPrompt
+from eraser_core.many.combine import CombineSettings, Source, combine
 from eraser_core.methods import METHODS
-from eraser_core.models import Model
+from eraser_core.models import Model, open_model
+from eraser_core.pocket.concepts import Concept
 from eraser_core.request import Request
-from eraser_core.training import TrainingSettings
 
-OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
-COUNTS = (1, 2, 5, 10)
-WAYS = ("singly", "stacked", "at once")
-KEY = ("method", "way", "concepts", "n", "seed")
-COLUMNS = (
-    "method",
-    "way",
-    "concepts",
-    "esr1",
-    "interference",
-    "psr1",
-    "psr1_before",
-    "recovery1",
-    "seconds",
-    "n",
-    "seed",
-)
+# Four of two words: the pocket model has five, and one of them was tuned on.
+TEN = ("palm tree", "light bulb", "gas pump", "top hat", "violin", "whale", "castle", "bicycle", "scissors", "tulip")
+TWENTY = (*TEN, "cat", "panda", "factory", "helicopter", "piano", "banana", "key", "telephone", "umbrella", "bell")
+KEY = ("way", "concepts", "n", "seed")
+COLUMNS = ("way", "concepts", "seed", "n", "esr1", "kept1", "retained1", "recovery1", "seconds", "machine")
+STEPS = 8
 
 
-def tasks_of(model: Model, names: Sequence[str], n: int, seed: int) -> list[Task]:
-    """One task an object; the others to be erased count as kept nowhere."""
+@dataclass(frozen=True)
+class Lists:
+    """Who is erased, retained, and named to nobody, and the tasks of the erased ones."""
+
+    erased: tuple[Concept, ...]
+    retained: tuple[Concept, ...]
+    unnamed: tuple[Concept, ...]
+    requests: tuple[Request, ...]
+
+    def together(self, seed: int) -> Request:
+        return Request(tuple(r.targets[0] for r in self.requests), self.requests[0].retain, seed)
+
+
+def lists(model: Model, names: Sequence[str], seed: int) -> Lists:
+    """A half of the other objects by the seed; every request retains the same half."""
     concepts = common.concepts_of(model)
-    return [
-        object_task(concepts, model.denoiser, name, erased_too=[o for o in names if o != name], n=n, seed=seed)
-        for name in names
-    ]
+    erased = [c for c in concepts.drawn if c.name in names]
+    others = [c for c in concepts.drawn if c.name not in names]
+    retained = random.Random(f"many/{seed}").sample(others, len(others) // 2)
+    kept = [c.name for c in retained]
+    requests = [object_task(concepts, model.denoiser, c.name, retain=kept, seed=seed, n=1).request for c in erased]
+    unnamed = [c for c in others if c not in retained]
+    return Lists(tuple(erased), tuple(retained), tuple(unnamed), tuple(requests))
 
 
-def scored(
-    model: Model, tasks: Sequence[Task], edits: Sequence[Edit], prompts: Sequence[HiddenPrompt | None]
-) -> common.Row:
-    """Means over the objects, each under its edit."""
-    erased, kept, back = [], [], []
-    for task, edit, hidden in zip(tasks, edits, prompts, strict=True):
-        erased.append(esr(model.examiner.ranks(task.sheets["erased"], edit)).value)
-        kept.append(psr(model.examiner.ranks(task.sheets["kept"], edit)).value)
-        if hidden is not None:
-            back.append(psr(model.examiner.ranks(task.sheets["erased"], edit, hidden)).value)
-    before = [psr(model.examiner.ranks(task.sheets["kept"])).value for task in tasks]
-    return {
-        "esr1": sum(erased) / len(erased),
-        "psr1": sum(kept) / len(kept),
-        "psr1_before": sum(before) / len(before),
-        "recovery1": sum(back) / len(back) if back else None,
-    }
+def asked(model: Model, which: Sequence[Concept], n: int, first: int) -> tuple[Question, ...]:
+    """n questions, evenly over these objects."""
+    return questions(common.concepts_of(model), [(c, c.phrase) for c in which], n, first)
 
 
-def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[str, Any], seed: int) -> Erased:
-    """All objects in one run: ten targets, one retain set, one hidden prompt each."""
-    retain = tuple(dict.fromkeys(prompt for task in tasks for prompt in task.request.retain))
-    request = Request(tuple(task.request.targets[0] for task in tasks), retain, seed)
-    one = configure(METHODS[method], model.denoiser.family, tasks[0].request, values)
-    steps = {"iterations": len(tasks) * one.iterations} if isinstance(one, TrainingSettings) else {}
-    settings = configure(METHODS[method], model.denoiser.family, request, {**values, **steps})
+def scored(model: Model, of: Lists, edit: Edit | None, prompts: Sequence[HiddenPrompt], n: int) -> common.Row:
+    """The four shares under one edit."""
+    examiner, each = model.examiner, max(n // len(of.erased), 1)
+    gone = torch.cat([examiner.ranks(asked(model, [c], each, 0), edit) for c in of.erased])
+    row: common.Row = {"esr1": esr(gone).value, "esr1_interval": esr(gone).interval(), "recovery1": None}
+    for name, which, first in (("kept1", of.unnamed, 30_000), ("retained1", of.retained, 40_000)):
+        rate = psr(examiner.ranks(asked(model, which, n, first), edit))
+        row |= {name: rate.value, f"{name}_interval": rate.interval()}
+    if prompts:
+        back = [examiner.ranks(asked(model, [c], each, 0), edit, p) for c, p in zip(of.erased, prompts, strict=True)]
+        found: Rate = psr(torch.cat(back))
+        row |= {"recovery1": found.value, "recovery1_interval": found.interval()}
+    return row
+
+
+def at_once(model: Model, of: Lists, method: str, values: dict[str, Any], seed: int) -> Erased:
+    """All in one run."""
+    request = of.together(seed)
+    settings = configure(METHODS[method], model.denoiser.family, request, values)
     return erase(model.denoiser, request, METHODS[method], settings, key_seed=seed)
 
 
-def run(
-    model: Model, rows: common.Rows, method: str, counts: Sequence[int], n: int, seed: int, values: Mapping[str, Any]
-) -> None:
-    """All rows of one method that are not there yet."""
-    every = tasks_of(model, OBJECTS[: max(counts)], n, seed)
-
-    @cache
-    def singles() -> list[Erased]:
-        return [common.run(model, task, method, values, key_seed=seed + i) for i, task in enumerate(every)]
-
-    for count in counts:
-        tasks = every[:count]
-        named = {"method": method, "concepts": count, "n": n, "seed": seed, "machine": common.machine()}
-        for way in WAYS if count > 1 else WAYS[:1]:
-            if rows.has({**named, "way": way}):
-                continue
-            if way == "at once":
-                once = together(model, tasks, method, values, seed)
-                edits, seconds = [once.erasure.as_edit()] * count, once.seconds
-                prompts: list[HiddenPrompt | None] = list(once.prompts) or [None] * count
-            else:
-                some = singles()[:count]
-                edits, seconds = [r.erasure.as_edit() for r in some], sum(r.seconds for r in some)
-                prompts = [r.prompts[0] if r.prompts else None for r in some]
-                if way == "stacked":
-                    edits = [stack([r.erasure for r in some], [1.0] * count)] * count
-            rows.add({**named, "way": way, **scored(model, tasks, edits, prompts), "seconds": round(seconds, 1)})
+def singles(model: Model, of: Lists, values: dict[str, Any], seed: int) -> list[Erased]:
+    """Each alone by KPOP."""
+    made = []
+    for i, request in enumerate(of.requests):
+        settings = configure(METHODS["kpop"], model.denoiser.family, request, values)
+        made.append(erase(model.denoiser, request, METHODS["kpop"], settings, key_seed=seed + i))
+        common.log.info("%s: %.0f s", request.targets[0].concept, made[-1].seconds)
+    return made
 
 
-def with_interference(rows: Sequence[common.Row]) -> list[common.Row]:
-    """The rows with what the other objects' erasures undo."""
+def run(model: Model, rows: common.Rows, names: Sequence[str], n: int, seed: int, quick: dict[str, Any]) -> None:
+    """Every way for one list and seed."""
+    of = lists(model, names, seed)
 
-    def of_run(row: common.Row) -> tuple[Any, ...]:
-        return tuple(row[k] for k in KEY if k != "way")
+    def add(way: str, edit: Edit | None, prompts: Sequence[HiddenPrompt], seconds: float | None) -> None:
+        row = {"way": way, "concepts": len(names), "n": n, "seed": seed, "machine": common.machine()}
+        rows.add({**row, "seconds": seconds, **scored(model, of, edit, prompts, n)})
+        common.log.info("%s", rows.rows[-1])
 
-    alone = {of_run(row): row["esr1"] for row in rows if row["way"] == "singly"}
-    return [{**row, "interference": alone[of_run(row)] - row["esr1"]} for row in rows]
+    def lacks(way: str) -> bool:
+        return not rows.has({"way": way, "concepts": len(names), "n": n, "seed": seed})
+
+    if lacks("untouched"):
+        add("untouched", None, (), None)
+    for way, method, values in (
+        ("UCE, moments", "uce", {}),
+        ("UCE, its authors' code", "uce", {"preset": "current"}),
+        ("Double Projections", "dp", {}),
+    ):
+        if lacks(way):
+            made = at_once(model, of, method, values, seed)
+            add(way, made.erasure.as_edit(), (), made.seconds)
+    if len(names) > len(TEN):
+        return
+    if lacks("KPOP from the closed form"):
+        made = at_once(model, of, "kpop", {**MANY_KPOP, **quick}, seed)
+        add("KPOP from the closed form", made.erasure.as_edit(), made.prompts, made.seconds)
+    if lacks("KPOP files stacked") or lacks("KPOP files combined"):
+        alone = singles(model, of, {**SINGLE_KPOP, **quick}, seed)
+        own = [one.prompts[0] for one in alone]
+        sources = [Source(r.targets[0].concept, a.erasure, r) for r, a in zip(of.requests, alone, strict=True)]
+        found = combine(model.denoiser, sources, CombineSettings(), [[p] for p in own])
+        add("KPOP files combined", found.erasure.as_edit(), found.prompts, found.seconds + found.text_seconds)
+        together = stack([one.erasure for one in alone], [1.0] * len(alone))
+        add("KPOP files stacked", together, own, sum(one.seconds for one in alone))
+
+
+# The demo's settings: half the time of the default's.
+SINGLE_KPOP = {"pool_size": 96, "sampler_steps": 8}
+# Three times the steps of one concept, a pool as large for all ten as for one, and the start in closed form.
+MANY_KPOP = {"start": "closed form", "iterations": 300, "pool_size": 26, "sampler_steps": 8}
 
 
 def main() -> int:
     """All rows, the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="*", default=["kpop", "uce"])
-    parser.add_argument("--counts", nargs="*", type=int, default=COUNTS, help="how many objects, at most ten")
-    parser.add_argument("--images", type=int, default=200, help="pictures an object and sheet")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=400, help="pictures a share")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
     rows = common.Rows("many_smoke" if args.smoke else "many", KEY, fresh=args.smoke)
-    model = common.pocket(3 if args.smoke else None)
-    for method in args.methods:
-        quick = dict(common.SMOKE) if args.smoke and METHODS[method].learner is not None else {}
-        counts, n = ((2,), 2) if args.smoke else (args.counts, args.images)
-        run(model, rows, method, counts, n, args.seed, quick)
-    found = with_interference(rows.rows)
-    write_json(rows.path, found)
-    sys.stdout.write(common.table(found, COLUMNS))
+    model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
+    quick = dict(common.SMOKE) if args.smoke else {}
+    for seed in [0] if args.smoke else args.seeds:
+        for names in (TEN[:2],) if args.smoke else (TEN, TWENTY):
+            run(model, rows, names, 4 if args.smoke else args.images, seed, quick)
+    common.show(rows.path.stem, common.table(rows.rows, COLUMNS))
     return 0
 
 

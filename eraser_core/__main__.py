@@ -1,4 +1,4 @@
-"""`python -m eraser_core erase|generate|score|knows|benchmark|info|merge|share`: the command-line face."""
+"""`python -m eraser_core erase|generate|score|knows|benchmark|info|merge|share|combine`: the command-line face."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .commands import share
+from .commands import combine, share
 from .commands.checks import real, seed, whole
 from .commands.interrupt import die_at_once, stoppable
 from .errors import EraserError
@@ -201,6 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
     merge.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
     merge.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     merge.add_argument("--force", action="store_true", help="replace the file that is there")
+    combine.add_arguments(commands.add_parser("combine", help="several erasures in one file, and the rest stays"))
     share.add_arguments(
         commands.add_parser("share", help="a folder to upload: the erasure, a picture, figures, a card")
     )
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .commands import benchmark, erase, generate, info, knows, merge, score
 
     run = {"erase": erase.run, "generate": generate.run, "score": score.run, "info": info.run, "merge": merge.run}
-    run |= {"benchmark": benchmark.run, "knows": knows.run, "share": share.run}
+    run |= {"benchmark": benchmark.run, "knows": knows.run, "share": share.run, "combine": combine.run}
     try:
         with stoppable():
             return run[args.command](args)

@@ -23,10 +23,19 @@ class TrainableEdit(Edit, Protocol):
         """Its present state as entries of an erasure."""
 
 
-class DenseEdit:
-    """W' = W + D with a full D for every tuned parameter."""
+Start = Mapping[str, LowRank]
 
-    def __init__(self, weights: Mapping[str, Tensor]):
+
+def _started(weight: Tensor, start: Start, key: str) -> Tensor:
+    """The weight in float32 with the fixed change that the edit begins from."""
+    return weight.float() + start[key].delta() if key in start else weight.float()
+
+
+class DenseEdit:
+    """W' = W + S + D with a full D for every tuned parameter; S is where the edit starts, 0 without a `start`."""
+
+    def __init__(self, weights: Mapping[str, Tensor], start: Start | None = None):
+        self._start = start or {}
         self._deltas = {
             k: torch.zeros(w.shape, device=w.device, dtype=torch.float32, requires_grad=True)
             for k, w in weights.items()
@@ -37,7 +46,7 @@ class DenseEdit:
         return list(self._deltas)
 
     def weight(self, key: str, weight: Tensor) -> Tensor:
-        return (weight.float() + self._deltas[key]).to(weight.dtype)
+        return (_started(weight, self._start, key) + self._deltas[key]).to(weight.dtype)
 
     def tokens(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -46,16 +55,23 @@ class DenseEdit:
         return list(self._deltas.values())
 
     def entries(self) -> dict[str, Entry]:
-        return {k: Dense(d.detach().clone(), bias=k.endswith(".bias")) for k, d in self._deltas.items()}
+        return {
+            k: Dense(_started(d.detach(), self._start, k).clone(), bias=k.endswith(".bias"))
+            for k, d in self._deltas.items()
+        }
 
 
 class LowRankEdit:
-    """W' = W + up down for every tuned matrix (Hu et al., arXiv 2106.09685); biases and norms are left alone.
+    """W' = W + S + up down for every tuned matrix (Hu et al., arXiv 2106.09685); biases and norms are left alone.
 
-    up starts at zero and down at noise of variance 1 / in, so the edit starts as the identity.
+    up starts at zero and down at noise of variance 1 / in, so the edit starts as S, the identity without a `start`.
+    S keeps a rank of its own in the file.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], rank: int, generator: torch.Generator):
+    def __init__(
+        self, weights: Mapping[str, Tensor], rank: int, generator: torch.Generator, start: Start | None = None
+    ):
+        self._start = start or {}
         self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
         for key, w in weights.items():
             if w.dim() < 2:
@@ -71,7 +87,7 @@ class LowRankEdit:
         return list(self._pairs)
 
     def weight(self, key: str, weight: Tensor) -> Tensor:
-        return (weight.float() + LowRank(*self._pairs[key]).delta()).to(weight.dtype)
+        return (_started(weight, self._start, key) + LowRank(*self._pairs[key]).delta()).to(weight.dtype)
 
     def tokens(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -80,7 +96,13 @@ class LowRankEdit:
         return [x for pair in self._pairs.values() for x in pair]
 
     def entries(self) -> dict[str, Entry]:
-        return {k: LowRank(u.detach().clone(), d.detach().clone()) for k, (u, d) in self._pairs.items()}
+        found: dict[str, Entry] = {}
+        for key, (up, down) in self._pairs.items():
+            ups, downs = [up.detach()], [down.detach()]
+            if key in self._start:
+                ups, downs = [self._start[key].up, *ups], [self._start[key].down, *downs]
+            found[key] = LowRank(torch.cat(ups, 1), torch.cat(downs))
+        return found
 
 
 class TextMapEdit:
@@ -146,12 +168,24 @@ def null_space(contexts: Iterable[Context], kept_energy: float) -> Tensor:
 
 
 def make_edit(
-    denoiser: Denoiser, tune: Tune, rank: int, generator: torch.Generator, basis: Tensor | None = None
+    denoiser: Denoiser,
+    tune: Tune,
+    rank: int,
+    generator: torch.Generator,
+    basis: Tensor | None = None,
+    start: Start | None = None,
 ) -> TrainableEdit:
-    """The edit that a settings class asks for: `rank` 0 is dense; `tune` "text" needs a rank."""
+    """The edit that a settings class asks for: `rank` 0 is dense; `tune` "text" needs a rank.
+
+    `start` is a fixed change of attn2's K and V that the edit begins from; RequestError where those are not tuned.
+    """
     weights = denoiser.weights(tune)
+    if start and tune not in ("xattn-kv", "xattn"):
+        raise RequestError(
+            f'start "closed form" changes attn2\'s K and V, tune {tune!r} does not: set start to "model"'
+        )
     if tune == "text":
         if rank == 0:
             raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')
         return TextMapEdit(weights, rank, generator, basis)
-    return LowRankEdit(weights, rank, generator) if rank else DenseEdit(weights)
+    return LowRankEdit(weights, rank, generator, start) if rank else DenseEdit(weights, start)

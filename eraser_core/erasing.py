@@ -95,8 +95,8 @@ def erase(
     if method.solve is None:
         raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")
     entries = method.solve(denoiser, request, settings)
-    facts = _facts(denoiser, request, method, settings.model_dump(by_alias=True), dtype)
-    erasure = _erasure(denoiser, request, method, entries, facts).to(dtype)
+    used = settings.model_dump(by_alias=True)
+    erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
     return Erased(erasure, (), None, (), *began.spent(denoiser))
 
 
@@ -127,9 +127,10 @@ def _train(
     began: _Begun,
 ) -> Erased:
     denoiser, request = learner.denoiser, learner.request
-    facts = _facts(denoiser, request, method, learner.settings.model_dump(by_alias=True), dtype)
+    used = learner.settings.model_dump(by_alias=True)
+    facts = _facts(denoiser, request, method, used, dtype)
     losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
-    erasure = _erasure(denoiser, request, method, learner.edit.entries(), facts).to(dtype)
+    erasure = described(denoiser, request, method.name, method.paper, used, learner.edit.entries()).to(dtype)
     return Erased(erasure, tuple(learner.prompts()), learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 
@@ -147,22 +148,27 @@ def _facts(
     }
 
 
-def _erasure(
-    denoiser: Denoiser, request: Request, method: Method, entries: Mapping[str, Entry], facts: Mapping[str, Any]
+def described(
+    denoiser: Denoiser,
+    request: Request,
+    method: str,
+    paper: str,
+    settings: Mapping[str, Any],
+    entries: Mapping[str, Entry],
 ) -> Erasure:
     """The entries as an erasure whose metadata says how they came about."""
     said = {
-        **model_spec.made_facts([(t.concept, t.anchor) for t in request.targets], method.name),
+        **model_spec.made_facts([(t.concept, t.anchor) for t in request.targets], method),
         "modelspec.prediction_type": "v" if denoiser.schedule.prediction == "v_prediction" else "epsilon",
         **as_facts(
             {
-                "method": method.name,
-                "paper": method.paper,
+                "method": method,
+                "paper": paper,
                 "targets": [t.concept for t in request.targets],
                 "anchor": [t.anchor for t in request.targets],
                 "retain": list(request.retain),
-                "request": facts["request"],
-                "settings": facts["settings"],
+                "request": request.facts(),
+                "settings": settings,
                 "seed": request.seed,
             }
         ),

@@ -92,13 +92,25 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises FileFormatError when the file is missing, cut short or not safetensors.
     """
+    with _opened(path) as file:
+        names = list(file.keys())
+        # Windows refuses to replace or remove a file of which a view into its mapped memory is alive.
+        return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata alone, without reading a tensor; FileFormatError as `read_tensors`."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise FileFormatError(f"there is no file {path}: check the path")
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            # Windows refuses to replace or remove a file of which a view into its mapped memory is alive.
-            return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError) as error:
         raise FileFormatError(
             f"{path} is not a whole safetensors file ({error}): fetch it again; pickle formats (.ckpt, .pt) are not read"

@@ -114,6 +114,14 @@ def compact(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return q_l @ u[:, : len(s)][:, keep] * root, q_r @ vh[: len(s)].T[:, keep] * root
 
 
+def factored(e: Tensor, missed: float = 1e-4) -> tuple[Tensor, Tensor]:
+    """(L, R), each [d, r], with L R^T = E but for a share `missed` of the sum of squares."""
+    u, s, vh = torch.linalg.svd(e)
+    share = (s**2).cumsum(0) / (s**2).sum()
+    r = min(int((share < 1 - missed).sum()) + 1, len(s))
+    return u[:, :r] * s[:r], vh[:r].T
+
+
 def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
     """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix."""
     left, right = compact(left, right)

@@ -24,6 +24,7 @@ from .files import read_tensors, tensors_hash, write_tensors
 from .hidden_prompt import HiddenPrompt
 from .latents import Draw, LatentPool, OnFill, PoolShape
 from .request import Request, Target
+from .text_moments import closed_start
 
 CHECKPOINT_SCHEMA = "concept-eraser-checkpoint-1"
 CHECKPOINT_EVERY_SECONDS = 60.0
@@ -43,6 +44,9 @@ class TrainingSettings(BaseModel):
     )
     kept_energy: float = Field(
         0.999, gt=0, lt=1, description="share of the retained texts' energy that null_space keeps"
+    )
+    start: Literal["model", "closed form"] = Field(
+        "model", description="what training begins from: the model, or the closed form of all concepts at once"
     )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")
@@ -130,7 +134,8 @@ class Learner:
         basis = None
         if settings.null_space and self.retained is not None:
             basis = null_space([self.retained], settings.kept_energy)
-        self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis)
+        start = closed_start(denoiser, request) if settings.start == "closed form" else None
+        self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis, start)
         self.optimizer = optimizer(settings.optimizer, self.edit.parameters(), settings.eta)
         self._negative = denoiser.encode([""])
         self.pools: dict[str, LatentPool] = {}

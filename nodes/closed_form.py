@@ -13,6 +13,7 @@ from .values import MethodChoice
 
 CHOICES = {
     "UCE": MethodChoice("uce"),
+    "UCE (current)": MethodChoice("uce", {"preset": "current"}),
     "UCE (paper)": MethodChoice("uce", {"preset": "paper"}),
     "TIME": MethodChoice("time"),
     "Double Projections": MethodChoice("dp"),

@@ -181,7 +181,10 @@ class UCESettings(io.ComfyNode):
             "Values of -1 are the preset's.",
             [
                 io.Combo.Input(
-                    "preset", options=["current", "paper"], default="current", tooltip="Version of the authors' code."
+                    "preset",
+                    options=["current", "paper", "moments"],
+                    default="moments",
+                    tooltip="moments: for one concept or many, keeps what nobody named. current, paper: the authors' code.",
                 ),
                 _layers(),
                 _weight("l", "Weight of leaving the matrices as they are. -1 is the preset's."),

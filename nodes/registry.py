@@ -5,6 +5,7 @@ from __future__ import annotations
 from .apply import ApplySanitizedUNet, ErasureInfo, LoadErasure
 from .attribution import AttributionMap
 from .closed_form import EraseClosedForm
+from .combine import CombineErasures
 from .compare import Compare
 from .evaluation import Evaluation
 from .methods import CASettings, DoubleProjectionsSettings, ESDSettings, KPOPSettings, TIMESettings, UCESettings
@@ -33,6 +34,7 @@ def all_nodes() -> list[type]:
         TIMESettings,
         DoubleProjectionsSettings,
         EraseClosedForm,
+        CombineErasures,
         AttributionMap,
         Evaluation,
         ShareErasure,

@@ -5,6 +5,10 @@
 with c a token to erase, g the token it becomes and c_p a token to preserve. Writing M for the last bracket, the first
 is W (M + s_e sum (g - c) c^T), hence W' = W (I + E) with E = s_e (G - C) C^T M^-1. M holds text embeddings only: it is
 the same for every layer, one Cholesky factorisation serves them all, and E has a rank of at most the erased tokens.
+
+The authors' two versions take the sums over single tokens of single prompts. `moments` takes them over all tokens of all
+prompts, counts each concept once, and adds a general vocabulary to what is preserved (text_moments.py): many concepts at
+once, or one of two words, then leave the rest as it is (docs/results/many.md).
 """
 
 from __future__ import annotations
@@ -18,17 +22,21 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..request import Request
-from ..text_space import ClosedFormSettings, TextSpace, entries, gather
+from ..text_moments import joint_map
+from ..text_space import ClosedFormSettings, TextSpace, entries, factored, gather
 
 
 class UCESettings(ClosedFormSettings):
-    """`preset` names the two versions of the authors' code; the other values override it.
+    """`preset` names a version; the other values override it.
 
-    current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
+    moments: ours, for one concept or many; s_p counts in times of all concepts together, l in times of all else.
+    The authors': current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
     all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
     """
 
-    preset: Literal["current", "paper"] = Field("current", description="version of the authors' code")
+    preset: Literal["moments", "current", "paper"] = Field(
+        "moments", description="moments for one concept or many; current and paper are the authors' code"
+    )
     l: float | None = Field(None, gt=0, description="weight of leaving W as it is")
     s_e: float = Field(1.0, gt=0, description="weight of erasing")
     s_p: float | None = Field(None, ge=0, description="weight of preserving")
@@ -43,6 +51,12 @@ def solve(space: TextSpace, l: float, s_e: float, s_p: float) -> tuple[Tensor, T
 
 def edit(denoiser: Denoiser, request: Request, settings: UCESettings) -> dict[str, Entry]:
     """The entries of a UCE edit."""
+    if settings.preset == "moments":
+        l = settings.l or 1e-4
+        e = joint_map(
+            denoiser, request, (settings.s_p if settings.s_p is not None else 9.0) / settings.s_e, l, general=True
+        )
+        return entries(denoiser.weights("xattn-kv"), *factored(e), settings.layers)
     paper = settings.preset == "paper"
     space = gather(denoiser, request, "from_last" if paper else "last", "all" if paper else "last")
     l = settings.l or (0.1 if paper else 0.5)

@@ -111,8 +111,7 @@ def test_wrong_calls_are_refused_in_one_sentence(calls: Path, capsys: pytest.Cap
         try:
             code, said = ended(argv, capsys)
         except Exception as error:  # whatever comes out raw is what this test looks for
-            faults.append(f"{call}: raised {error!r}")
-            continue
+            code, said = -2, f"raised {error!r}"
         faults += [f"{call}: {fault}" for fault in judged(argv, piece, calls, before, said, code)]
         for new in set(state(calls)) - set(before):
             path = calls / new

@@ -35,6 +35,7 @@ SOLVE = {
 }
 METHODS = {
     "UCE": ("uce", {}),
+    "UCE (current)": ("uce", {"preset": "current"}),
     "UCE (paper)": ("uce", {"preset": "paper"}),
     "TIME": ("time", {}),
     "Double Projections": ("dp", {}),

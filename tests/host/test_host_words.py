@@ -40,6 +40,8 @@ ORDER = {
     "EraseClosedForm": "model clip settings concepts anchor retain method precision filename_prefix",
     "AttributionMap": "model clip vae positive negative prompt words seed steps cfg width height batch",
     "Evaluation": "erasure_name suite",
+    "CombineErasures": "model clip erasure_names kept precision filename_prefix erasure_1 erasure_2 erasure_3 erasure_4 "
+    "erasure_5 erasure_6 erasure_7 erasure_8",
     "ShareErasure": "erasure_name licence base author folder_prefix picture",
 }
 

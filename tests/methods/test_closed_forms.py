@@ -149,13 +149,15 @@ def test_the_last_subject_token_needs_only_the_prompt_up_to_it(tiny):
     assert not torch.allclose(cut, whole[where - 1], atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["uce", "time", "dp"])
+@pytest.mark.parametrize(
+    ("name", "values"), [("uce", {"preset": "current"}), ("uce", {}), ("time", {}), ("dp", {})], ids=str
+)
 @pytest.mark.parametrize("anchor", ["a castle", ""])
-def test_a_closed_form_erases_on_a_model_and_keeps_rank_within_the_tokens(tiny, name, anchor):
+def test_a_closed_form_erases_on_a_model_and_keeps_rank_within_the_tokens(tiny, name, values, anchor):
     request = Request((Target("a church", anchor),), ("a dog",))
-    result = erase(tiny, request, METHODS[name], METHODS[name].configure("pocket", {}), dtype=torch.float32)
+    result = erase(tiny, request, METHODS[name], METHODS[name].configure("pocket", values), dtype=torch.float32)
     entry = next(iter(result.erasure.entries.values()))
-    assert entry.down.shape[0] <= {"uce": 1, "dp": 4, "time": 16}[name]
+    assert entry.down.shape[0] <= {"uce": 1 if values else 16, "dp": 4, "time": 16}[name]
     edit: Edit = result.erasure.as_edit()
     z, t = torch.zeros(1, *tiny.latent_shape), torch.tensor([400])
 
@@ -171,7 +173,11 @@ def test_a_closed_form_erases_on_a_model_and_keeps_rank_within_the_tokens(tiny, 
 def test_two_concepts_are_solved_together(tiny):
     two = Request((Target("a church", "a castle"), Target("a dog", "a cat")))
     entry = next(
-        iter(erase(tiny, two, METHODS["uce"], METHODS["uce"].configure("pocket", {})).erasure.entries.values())
+        iter(
+            erase(
+                tiny, two, METHODS["uce"], METHODS["uce"].configure("pocket", {"preset": "current"})
+            ).erasure.entries.values()
+        )
     )
     assert entry.down.shape[0] == 2
 

@@ -124,7 +124,7 @@ def lost_from_erasing(where: Path, before: dict[str, bytes], wanted: dict[str, s
     one. The earlier figures may go as soon as the new tensors are on the disk; they are made again from the earlier files.
     """
     now = files(where)
-    old = [name for name in before if name.endswith(".safetensors")]
+    old = [name for name in before if name.endswith(".safetensors") and name != str(folder.CHECKPOINT)]
     if folder.CHECKPOINT in now and folder.RUN in now:
         return [] if not old or any(name in now for name in ERASURES) else ["no erasure at all"]
     same = {name for name, data in before.items() if now.get(name) == data}

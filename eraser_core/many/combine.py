@@ -1,0 +1,269 @@
+"""Erasure files combined into one that does to each concept what its own file did, and to the rest nothing.
+
+Every edit of the matrices that read the text acts on text states, so the joint edit is one least-squares solve a layer:
+
+    dW = (sum_i dW_i C_i) (sum_i C_i + w K + l I)^-1                                               (RegMean, arXiv 2212.09849)
+
+    dW_i  the change of file i                    C_i  the second moment of the text states of concept i's prompts
+    K     the second moment of what is kept: the retained words and anchors of all files, a general vocabulary, ""
+    w     such that w K weighs `kept` times as much as all C_i together;  l likewise, `ridge` times all of it
+
+and the hidden prompt p of file i becomes the p' that the joint network reads as network i read p:
+
+    p' = argmin sum over layers || (W + dW) p' - (W + dW_i) p ||^2
+
+Nothing is trained or drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..erasing import described
+from ..erasure import Entry, Erasure, LowRank, check_fits
+from ..errors import RequestError
+from ..hidden_prompt import HiddenPrompt
+from ..request import Request
+from ..text_moments import RIDGE, ConceptMoments, concept_moments, kept_moment, normal_matrix
+
+NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
+CUT = 1e-6  # of a concept's moment: directions with less than this share of it are left out
+OVER = 8  # columns more than the rank in the randomised decomposition
+
+
+class CombineSettings(BaseModel):
+    """What the joint edit weighs, and how large its file may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kept: float = Field(
+        6.0, gt=0, allow_inf_nan=False, description="weight of what is kept, in times of all concepts together"
+    )
+    ridge: float = Field(RIDGE, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
+    general: bool = Field(True, description="keep a general vocabulary too, not only what the files retain")
+    rank: int = Field(0, ge=0, description="rank of the file; 0 for as many as hold all but 1e-4 of the change")
+
+
+def configured(kept: float | None, rank: int | None) -> CombineSettings:
+    """The settings with what was given; RequestError names what cannot be."""
+    given = {name: value for name, value in (("kept", kept), ("rank", rank)) if value is not None}
+    try:
+        return CombineSettings.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg'].lower()}" for e in error.errors())
+        raise RequestError(f"settings of combine: {wrong}") from error
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to combine: its name for messages, what it holds, and what it was asked for."""
+
+    name: str
+    erasure: Erasure
+    request: Request
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The joint erasure, the hidden prompts fitted to it, and what the low rank left out.
+
+    `error` is the share of the change on the concepts' prompts that the file's rank does not hold; `seconds` are those of
+    the solve, `text_seconds` those of reading the prompts with the text encoder.
+    """
+
+    erasure: Erasure
+    request: Request
+    prompts: tuple[HiddenPrompt, ...]
+    error: float
+    seconds: float
+    text_seconds: float
+    notes: tuple[str, ...]
+
+
+def source(name: str, erasure: Erasure) -> Source:
+    """A file as one to combine; RequestError where it does not say what it was asked for."""
+    if "erasure.request" not in erasure.facts:
+        raise RequestError(
+            f"{name} does not say which concept it erases: it is a plain LoRA, or some program rewrote it. Apply it beside "
+            "the combined file"
+        )
+    return Source(name, erasure, Request.from_facts(json.loads(erasure.fact("request"))))
+
+
+def joint_request(sources: Sequence[Source]) -> tuple[Request, tuple[str, ...]]:
+    """All targets, and all that is retained and erased by none; with a note on each word that one keeps and one erases.
+
+    RequestError: no files, a concept that two files erase with different anchors, an anchor that another file erases.
+    """
+    if len(sources) < 2:
+        raise RequestError("two erasures at least are combined: give their files")
+    by_phrase: dict[str, Source] = {}
+    for one in sources:
+        for target in one.request.targets:
+            for phrase in (target.concept, *target.synonyms):
+                known = by_phrase.setdefault(phrase.lower(), one)
+                if known is not one:
+                    raise RequestError(f"{known.name} and {one.name} both erase {phrase!r}: leave one of the two out")
+    for one in sources:
+        for target in one.request.targets:
+            other = by_phrase.get(target.anchor.lower())
+            if other is not None:
+                raise RequestError(
+                    f"{one.name} draws {target.anchor!r} in the place of {target.concept!r}, and {other.name} erases it: "
+                    "erase one of the two with another anchor"
+                )
+    erased = {c_e.lower() for one in sources for t in one.request.targets for c_e, _ in t.pairs()} | set(by_phrase)
+    notes = [
+        f"{one.name} retains {word!r}, which {by_phrase[word.lower()].name} erases: it is erased"
+        for one in sources
+        for word in one.request.retain
+        if word.lower() in by_phrase
+    ]
+    retain = dict.fromkeys(p for one in sources for p in one.request.retain if p.lower() not in erased)
+    targets = tuple(target for one in sources for target in one.request.targets)
+    return Request(targets, tuple(retain), sources[0].request.seed), tuple(notes)
+
+
+def check(denoiser: Denoiser, sources: Sequence[Source]) -> None:
+    """RequestError where a file is for another model, or changes what does not read the text."""
+    reads = denoiser.weights("xattn-kv")
+    for one in sources:
+        check_fits(one.erasure, denoiser.family, dict(denoiser.weights("xattn")) | dict(denoiser.weights("noxattn")))
+        if one.erasure.base_hash != denoiser.base_hash:
+            raise RequestError(
+                f"{one.name} was made on another model of the family {denoiser.family!r}: combine files of one model, the "
+                "one given as --model"
+            )
+        others = [key for key in one.erasure.entries if key not in reads]
+        if others:
+            raise RequestError(
+                f"{one.name} changes {len(others)} weights that do not read the text ({others[0]}, ...): such changes "
+                "cannot be combined. Stack that file, or make it again with tune xattn-kv"
+            )
+
+
+def combine(
+    denoiser: Denoiser,
+    sources: Sequence[Source],
+    settings: CombineSettings,
+    prompts: Sequence[Sequence[HiddenPrompt]] = (),
+    dtype: torch.dtype = torch.float16,
+) -> Combined:
+    """One erasure that does what each of `sources` did. `prompts` are the hidden prompts of each file, () where it has none.
+
+    RequestError as `joint_request` and `check` say.
+    """
+    check(denoiser, sources)
+    request, notes = joint_request(sources)
+    began = time.monotonic()
+    concepts = [[concept_moments(denoiser, target) for target in one.request.targets] for one in sources]
+    kept = kept_moment(denoiser, request, settings.general)
+    read = time.monotonic()
+    weights = denoiser.weights("xattn-kv")
+    solved = _solve(weights, sources, concepts, kept, settings)
+    entries, error = _low_rank(solved, concepts, settings.rank)
+    made = described(denoiser, request, NAME, PAPER, settings.model_dump(), entries)
+    made = replace(made, facts={**made.facts, "erasure.combined_from": _from(sources)}).to(dtype)
+    fitted = tuple(
+        refitted(weights, made, one.erasure, p)
+        for one, own in zip(sources, prompts or [()] * len(sources), strict=True)
+        for p in own
+    )
+    return Combined(made, request, fitted, error, time.monotonic() - read, read - began, notes)
+
+
+def _solve(
+    weights: Mapping[str, Tensor],
+    sources: Sequence[Source],
+    concepts: Sequence[Sequence[ConceptMoments]],
+    kept: Tensor,
+    settings: CombineSettings,
+) -> dict[str, Tensor]:
+    """dW [out, d] float32 of every layer that some file changes."""
+    own = [torch.stack([c.c for c in found]).sum(0) for found in concepts]
+    inverse = torch.linalg.inv(normal_matrix(torch.stack(own).sum(0), kept, settings.kept, settings.ridge)).float()
+    sums: dict[str, Tensor] = {}
+    for one, c in zip(sources, own, strict=True):
+        s, u = torch.linalg.eigh(c)
+        keep = s > CUT * s.sum()
+        u, s = u[:, keep].float(), s[keep].float()
+        for key, entry in one.erasure.entries.items():
+            part = (_times(entry, u) * s) @ u.T
+            sums[key] = part if key not in sums else sums[key].add_(part)
+    return {key: total @ inverse for key, total in sums.items() if key in weights}
+
+
+def _times(entry: Entry, u: Tensor) -> Tensor:
+    """dW u [out, q] float32 without forming dW where it is low-rank."""
+    if isinstance(entry, LowRank):
+        return entry.up.cpu().float() @ (entry.down.cpu().float() @ u) * entry.scale
+    return entry.delta().cpu() @ u
+
+
+def _low_rank(
+    solved: Mapping[str, Tensor], concepts: Sequence[Sequence[ConceptMoments]], rank: int
+) -> tuple[dict[str, Entry], float]:
+    """Each layer's best factors, and what they miss of the change on the concepts' prompts, as a share."""
+    c = torch.stack([m.c for found in concepts for m in found]).sum(0)
+    s, u = torch.linalg.eigh(c)
+    root = (u * s.clamp(min=0).sqrt()).float()
+    entries: dict[str, Entry] = {}
+    missed = whole = 0.0
+    for key, delta in solved.items():
+        up, down = factors(delta, rank)
+        entries[key] = LowRank(up, down)
+        missed += float(((delta - up @ down) @ root).square().sum())
+        whole += float((delta @ root).square().sum())
+    return entries, (missed / whole) ** 0.5 if whole else 0.0
+
+
+def factors(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """(up, down) of the best approximation; rank 0: as many as hold all but 1e-4 of the sum of squares."""
+    least = min(delta.shape)
+    if rank and rank + OVER < least // 2:
+        left, s, right = torch.svd_lowrank(delta, rank + OVER, niter=3)
+        left, s, right = left[:, :rank], s[:rank], right[:, :rank]
+    else:
+        left, s, vh = torch.linalg.svd(delta, full_matrices=False)
+        right = vh.T
+        share = (s**2).cumsum(0) / (s**2).sum().clamp(min=1e-30)
+        r = min(rank or int((share < 1 - 1e-4).sum()) + 1, len(s))
+        left, s, right = left[:, :r], s[:r], right[:, :r]
+    return (left * s.sqrt()).contiguous(), (right * s.sqrt()).T.contiguous()
+
+
+def refitted(weights: Mapping[str, Tensor], joint: Erasure, own: Erasure, p: HiddenPrompt) -> HiddenPrompt:
+    """p' [k, d]: what the joint network reads as the file's own network reads p, in the least-squares sense."""
+    d = p.tokens.shape[1]
+    normal, target = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, len(p.tokens), dtype=torch.float64)
+    tokens = p.tokens.cpu().double().T
+    for key in joint.entries.keys() | own.entries.keys():
+        w = weights[key].cpu().double()
+        new = w + joint.entries[key].delta().cpu().double() if key in joint.entries else w
+        old = w + own.entries[key].delta().cpu().double() if key in own.entries else w
+        normal += new.T @ new
+        target += new.T @ (old @ tokens)
+    solved = torch.linalg.solve(normal, target).T
+    return replace(p, tokens=solved.float())
+
+
+def _from(sources: Sequence[Source]) -> str:
+    """What the file says of where it came from."""
+    return json.dumps(
+        [
+            {
+                "title": one.erasure.facts.get("modelspec.title", one.name),
+                "hash": one.erasure.hash(),
+                "method": one.erasure.facts.get("erasure.method", ""),
+            }
+            for one in sources
+        ]
+    )

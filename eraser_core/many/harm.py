@@ -1,0 +1,70 @@
+"""How far erasures move what the model reads of other words: told from the files and the text encoder, nothing is drawn.
+
+    movement(word)^2 = sum over layers || dW s ||^2 / sum over layers || W s ||^2,    s the word's tokens behind the start
+
+Many words cost as little as one: sum_l dW_l^T dW_l and sum_l W_l^T W_l are [d, d], whatever the number of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..erasure import Erasure
+from ..text_moments import BATCH
+
+# On the pocket model .89 of the pictures of words between 0.6 and 0.8 were right, .59 of those above, .99 before; with one file all
+# words were under 0.4 (benchmarks/harm.py).
+HARMED = 0.6
+WORST = 10
+
+
+@dataclass(frozen=True)
+class Harm:
+    """The movement of each word, the largest first, as a share of what the model reads of it."""
+
+    movements: tuple[tuple[str, float], ...]
+
+    @property
+    def harmed(self) -> tuple[str, ...]:
+        """The words that are moved further than a picture bears."""
+        return tuple(word for word, moved in self.movements if moved > HARMED)
+
+    def text(self) -> str:
+        """One line: how many words are harmed and which most; "" where none is."""
+        if not self.harmed:
+            return ""
+        worst = ", ".join(f"{word} {moved:.2f}" for word, moved in self.movements[:WORST] if moved > HARMED)
+        return (
+            f"{len(self.harmed)} of {len(self.movements)} other words are moved so far that their pictures likely break: "
+            f"{worst} (above {HARMED:g} is too far)"
+        )
+
+
+def harm(denoiser: Denoiser, erasures: Sequence[Erasure], words: Sequence[str]) -> Harm:
+    """What these erasures together do to each of the words, which none of them erases."""
+    moved, read = _grams(denoiser.weights("xattn-kv"), erasures)
+    found: list[tuple[str, float]] = []
+    for first in range(0, len(words), BATCH):
+        some = words[first : first + BATCH]
+        states = denoiser.encode(some).tokens[:, 1:].cpu().double()
+        up, down = (torch.einsum("bnd,de,bne->b", states, gram, states) for gram in (moved, read))
+        found += zip(some, (up / down).clamp(min=0).sqrt().tolist(), strict=True)
+    return Harm(tuple(sorted(found, key=lambda one: -one[1])))
+
+
+def _grams(weights: Mapping[str, Tensor], erasures: Sequence[Erasure]) -> tuple[Tensor, Tensor]:
+    d = next(iter(weights.values())).shape[1]
+    moved, read = (torch.zeros(d, d, dtype=torch.float64) for _ in range(2))
+    for key, weight in weights.items():
+        w = weight.cpu().double()
+        read += w.T @ w
+        deltas = [one.entries[key].delta().cpu().double() for one in erasures if key in one.entries]
+        if deltas:
+            total = torch.stack(deltas).sum(0)
+            moved += total.T @ total
+    return moved, read

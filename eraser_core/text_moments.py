@@ -1,0 +1,144 @@
+"""Second moments of text states: all that a least-squares edit needs to know of a set of prompts.
+
+    C = 1/n sum over n prompts, sum over a prompt's tokens, of s s^T        [d, d], float64, on the CPU
+
+It is as large for a thousand prompts as for one, so lists of any length are gone through in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser
+from .erasure import LowRank
+from .files import tensors_hash
+from .general_words import general_words, general_words_in
+from .request import Request, Target, fill
+from .text_space import entries, factored
+
+BATCH = 64
+# Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
+# benchmarks/pocket_objects.py (docs/results/many.md).
+KEPT, RIDGE = 9.0, 1e-4
+MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
+_VOCABULARIES: dict[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class ConceptMoments:
+    """Of one concept, a mean over its prompts: `c` = sum s s^T and `towards` = sum (g - s) s^T, both [d, d] float64.
+
+    s is a token of the concept's prompt and g the token that it becomes: the token at the same place behind the subject
+    in the anchor's prompt. Tokens before the subject become themselves.
+    """
+
+    c: Tensor
+    towards: Tensor
+
+
+def _batches(denoiser: Denoiser, prompts: Sequence[str]) -> Iterator[Tensor]:
+    for first in range(0, len(prompts), BATCH):
+        yield denoiser.encode(prompts[first : first + BATCH]).tokens.cpu().double()
+
+
+def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:
+    """C [d, d] of these prompts."""
+    total: Tensor | None = None
+    for states in _batches(denoiser, prompts):
+        flat = states.flatten(0, 1)
+        part = flat.T @ flat
+        total = part if total is None else total.add_(part)
+    if total is None:
+        raise ValueError("a moment of no prompts")
+    return total / len(prompts)
+
+
+def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
+    """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
+    pairs = target.pairs()
+    before = torch.cat(list(_batches(denoiser, [c_e for c_e, _ in pairs])))
+    after = torch.cat(list(_batches(denoiser, [c_n for _, c_n in pairs])))
+    columns, becomes = [], []
+    phrases = [p for p in (target.concept, *target.synonyms) for _ in target.templates]
+    for i, (phrase, template) in enumerate(zip(phrases, target.templates * (1 + len(target.synonyms)), strict=True)):
+        ahead = template.partition("{}")[0]
+        start = denoiser.token_count(fill(ahead + "{}", phrase)) - 1
+        # The neutral prompt has no subject: its tokens are taken place by place.
+        other = denoiser.token_count(fill(ahead + "{}", target.anchor)) - 1 if target.anchor else start
+        n = min(before.shape[1] - start, after.shape[1] - other)
+        columns += [before[i, :start], before[i, start : start + n]]
+        becomes += [before[i, :start], after[i, other : other + n]]
+    s, g = torch.cat(columns), torch.cat(becomes)
+    return ConceptMoments(s.T @ s / len(pairs), (g - s).T @ s / len(pairs))
+
+
+def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
+    """K [d, d]: retained prompts and anchors in the targets' templates, and the general vocabulary, in equal parts."""
+    templates = dict.fromkeys(t for target in request.targets for t in target.templates)
+    anchors = dict.fromkeys(target.anchor for target in request.targets if target.anchor)
+    named = [fill(t, word) for word in dict.fromkeys([*request.retain, *anchors]) for t in templates]
+    total = moment(denoiser, ["", *named])
+    if general:
+        total = total + general_moment(denoiser, [p for t in request.targets for p in (t.concept, *t.synonyms)])
+    return total
+
+
+def general_moment(denoiser: Denoiser, without: Sequence[str]) -> Tensor:
+    """The moment [d, d] of the general vocabulary but for the words of the phrases `without`."""
+    words, gone = general_words(denoiser.family), general_words_in(denoiser.family, without)
+    total = len(words) * _whole_vocabulary(denoiser, words)
+    if gone:
+        total = total - len(gone) * moment(denoiser, gone)
+    return total / (len(words) - len(gone))
+
+
+def _whole_vocabulary(denoiser: Denoiser, words: Sequence[str]) -> Tensor:
+    """Read once for each text encoder: it takes the most of a solve's time, and the next solve needs it again."""
+    probe = denoiser.encode(["", words[0], words[-1]]).tokens.detach().cpu().contiguous()
+    key = tensors_hash({"states": probe})
+    if key not in _VOCABULARIES:
+        if len(_VOCABULARIES) == MOST_KEPT:
+            _VOCABULARIES.pop(next(iter(_VOCABULARIES)))
+        _VOCABULARIES[key] = moment(denoiser, words)
+    return _VOCABULARIES[key]
+
+
+def normal_matrix(c: Tensor, kept: Tensor, weight: float, ridge: float) -> Tensor:
+    """c + w K + l I, [d, d] float64, for the sum c of the concepts' moments.
+
+    w K weighs `weight` times as much as c, l I `ridge` times as much as both.
+    """
+    m = c + weight * c.trace() / kept.trace() * kept
+    return m + ridge * m.trace() / len(m) * torch.eye(len(m), dtype=m.dtype)
+
+
+def joint_map(denoiser: Denoiser, request: Request, weight: float, ridge: float, general: bool) -> Tensor:
+    """E [d, d] float64 of the edit W' = W (I + E) that erases every target at once:
+
+    E = (sum_i sum (g - s) s^T) (sum_i C_i + w K + l I)^-1
+
+    UCE's least squares with each concept counted once, however many its templates, and with all tokens of a prompt.
+    """
+    c = towards = None
+    for target in request.targets:
+        found = concept_moments(denoiser, target)
+        c = found.c if c is None else c.add_(found.c)
+        towards = found.towards if towards is None else towards.add_(found.towards)
+    if c is None or towards is None:
+        raise ValueError("a request has a target")
+    m = normal_matrix(c, kept_moment(denoiser, request, general), weight, ridge)
+    return torch.linalg.solve(m, towards.T).T
+
+
+def closed_start(denoiser: Denoiser, request: Request) -> dict[str, LowRank]:
+    """The joint closed form of all targets as low-rank factors of each layer, for a training to begin from."""
+    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, general=True))
+    return {
+        key: entry
+        for key, entry in entries(denoiser.weights("xattn-kv"), left, right, "kv").items()
+        if isinstance(entry, LowRank)
+    }
