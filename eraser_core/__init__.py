@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .erasure import Erasure, load_erasure
     from .models import Model, open_model
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "Erasure": "erasure",
     "Model": "models",

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import model_spec
+from . import __version__, model_spec
 from .errors import FileFormatError, RequestError
 from .files import content_hash, read_tensors, tensors_hash, write_tensors
 
 SCHEMA = "concept-eraser-1"
-VERSION = "0.1.0"
+VERSION = __version__
 MOST_NUMBERS = 1 << 28  # of one weight: four times the largest matrix of any model that is drawn with
 
 

@@ -18,6 +18,7 @@ THUMBNAIL, QUALITY = 256, 80  # pixels a side, as the specification recommends; 
 USAGE = "modelspec.usage_hint"
 COMFYUI = "https://github.com/comfyanonymous/ComfyUI"  # whose names the entries' keys have
 
+POCKET = "concepteraser-pocket"  # the architecture that the pocket model's checkpoint names
 # by family and prediction: architecture, resolution, kohya's word for the base
 _FAMILIES = {
     ("sd1", "epsilon"): ("stable-diffusion-v1", "512x512", "sd_v1"),
@@ -26,7 +27,7 @@ _FAMILIES = {
     ("sd2", "v"): ("stable-diffusion-v2-768-v", "768x768", "sd_v2_v"),
     ("sdxl", "epsilon"): ("stable-diffusion-xl-v1-base", "1024x1024", "sdxl_base_v1-0"),
     ("sdxl", "v"): ("stable-diffusion-xl-v1-base", "1024x1024", "sdxl_base_v1-0"),
-    ("pocket", "epsilon"): ("concepteraser-pocket", "64x64", ""),
+    ("pocket", "epsilon"): (POCKET, "64x64", ""),
 }
 
 

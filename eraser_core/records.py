@@ -115,6 +115,7 @@ class RunRecord(Record):
     concept: list[str] | None = None
     anchor: list[str] | None = None
     retain: list[str] | None = None
+    kind: Literal["auto", "object", "style", "scene"] = "auto"
     method: str = "kpop"
     seed: int = 0
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"

@@ -32,8 +32,9 @@ _VOCABULARIES: dict[str, Tensor] = {}
 class ConceptMoments:
     """Of one concept, a mean over its prompts: `c` = sum s s^T and `towards` = sum (g - s) s^T, both [d, d] float64.
 
-    s is a token of the concept's prompt and g the token that it becomes: the token at the same place behind the subject
-    in the anchor's prompt. Tokens before the subject become themselves.
+    s is a token of the concept's prompt and g the token that it becomes. Subjects are laid over each other at their last
+    word: a longer one's first words become the anchor's first, and what stands behind becomes what stands behind the
+    anchor. Tokens before the subject become themselves.
     """
 
     c: Tensor
@@ -66,12 +67,14 @@ def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
     phrases = [p for p in (target.concept, *target.synonyms) for _ in target.templates]
     for i, (phrase, template) in enumerate(zip(phrases, target.templates * (1 + len(target.synonyms)), strict=True)):
         ahead = template.partition("{}")[0]
-        start = denoiser.token_count(fill(ahead + "{}", phrase)) - 1
+        first = denoiser.token_count(ahead)
+        last = denoiser.token_count(fill(ahead + "{}", phrase)) - 1
         # The neutral prompt has no subject: its tokens are taken place by place.
-        other = denoiser.token_count(fill(ahead + "{}", target.anchor)) - 1 if target.anchor else start
-        n = min(before.shape[1] - start, after.shape[1] - other)
-        columns += [before[i, :start], before[i, start : start + n]]
-        becomes += [before[i, :start], after[i, other : other + n]]
+        other = denoiser.token_count(fill(ahead + "{}", target.anchor)) - 1 if target.anchor else last
+        n = min(before.shape[1] - last, after.shape[1] - other)
+        words = [max(first, other - (last - place)) for place in range(first, last)]
+        columns += [before[i, : last + n]]
+        becomes += [before[i, :first], after[i, words], after[i, other : other + n]]
     s, g = torch.cat(columns), torch.cat(becomes)
     return ConceptMoments(s.T @ s / len(pairs), (g - s).T @ s / len(pairs))
 

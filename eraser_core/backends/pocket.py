@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..denoiser import Context, NoiseSchedule
 from ..errors import RequestError
-from ..pocket import PocketModel, load_pocket
+from ..pocket import PocketModel, load_concepts, load_pocket
 from .diffusers import DiffusersDenoiser
 
 
@@ -40,7 +40,7 @@ class PocketText:
         if unknown:
             raise RequestError(
                 f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): "
-                "`python -m eraser_core info --model pocket` lists what it can draw"
+                f"`python -m eraser_core info --model pocket` lists what it can draw{load_concepts().near(unknown[0])}"
             )
 
     def release(self) -> None:

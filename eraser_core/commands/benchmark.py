@@ -22,13 +22,14 @@ from ..models import Model
 from .folder import of_run
 from .generate import load_edit
 from .interrupt import Interrupted, stops_between_steps
-from .loading import opened
+from .loading import opened, usable
 
 log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
+    args.device = usable(args.device)
     others = processes(args.device)
     if not others.is_main:
         logging.getLogger().setLevel(logging.WARNING)

@@ -18,7 +18,7 @@ trained. Hidden prompts that are given are fitted to the new file and written be
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `combine`."""
-    parser.epilog, parser.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
     parser.add_argument("erasures", type=Path, nargs="+", help="erasure files, or folders of them")
     parser.add_argument("--model", default="pocket", help="the model that the files were made for (default: pocket)")
     parser.add_argument(
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kept", type=float, help="weight of what is kept, in times of the concepts (default: 6)")
     parser.add_argument("--rank", type=int, help="rank of the file (default: as much as it takes)")
     parser.add_argument("--name", default="combined", help="name of the file (default: combined)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     parser.add_argument("--force", action="store_true", help="replace the results that the folder holds")
 
 
@@ -40,12 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from ..many.harm import harm
     from ..models import open_model
     from . import folder
+    from .loading import usable
 
     out = folder.claim(args.out, args.force)
     settings = configured(args.kept, args.rank)
     sources = load_sources(args.erasures)
     prompts = prompts_of(sources, args.hidden_prompt)
-    denoiser = open_model(args.model, args.device).denoiser
+    denoiser = open_model(args.model, usable(args.device)).denoiser
     found = combine(denoiser, sources, settings, prompts)
     for note in found.notes:
         log.warning("%s", note)

@@ -1,4 +1,4 @@
-"""`erase`: write the erasure and the hidden prompt, then draw and score before and after."""
+"""`erase`: write the erasure and the hidden prompt, then draw and score before and after, which may be stopped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import Any
 
 from .. import erasing as engine
 from .. import estimate
-from ..anchors import anchored
 from ..errors import RequestError
 from ..evaluation.knows import enough, quick_look
-from ..evaluation.pocket.scores import score as score_task
-from ..evaluation.pocket.scores import summary, untouched
 from ..evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from ..evaluation.report import grid
 from ..evaluation.report.pictures import before_after
@@ -27,15 +24,20 @@ from ..request import Request
 from ..training import Step
 from . import checks, folder
 from .interrupt import Interrupted, stops_between_steps
+from .keeping import request_of
 from .loading import opened
 from .progress import Training
+from .said import command, of_model, switch
+from .scoring import said, scored
 
 log = logging.getLogger(__name__)
+MANY = 60  # pictures a column of a look that is not short
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
     if args.resume:
+        checks.resumes_alone(args)
         args = folder.resumed(args)
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = opened(args)
@@ -50,10 +52,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             result = _erase(args, out, model, request, settings)
         except Interrupted:
-            log.info("stopped; go on with: python -m eraser_core erase --resume %s", out)
+            device = [] if args.device == "auto" else ["--device", args.device]
+            log.info("stopped; go on with: %s", command("erase", "--resume", out, *device))
             return 130
-        _write(folder.results(out, args.concept), args.replaces, model, result, tasks, args.images)
-    return 0
+        to = folder.results(out, args.concept)
+        _write(to, args.replaces, model, result)
+        return _look(args, to, model, result, tasks)
 
 
 def _warn_of_unknown(model: Model, tasks: Sequence[Task]) -> None:
@@ -63,11 +67,11 @@ def _warn_of_unknown(model: Model, tasks: Sequence[Task]) -> None:
         if seen is not None and not enough(seen):
             log.warning(
                 "the model hardly knows %r: %d of %d pictures show it. Its figures after erasing will look good whatever "
-                "was erased; look with `python -m eraser_core knows --concept %s`, or skip this with --no-check",
+                "was erased; look with `%s`, or skip this with --no-check",
                 task.concept,
                 seen.hits,
                 seen.n,
-                task.concept,
+                command("knows", "--concept", task.concept),
             )
 
 
@@ -85,8 +89,7 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     wanted = [(name, synonyms) for name, *synonyms in words]
     chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
-        retain = tuple(args.retain or ())
-        return Request(anchored(model.denoiser, wanted, chosen, retain), retain, args.seed), []
+        return request_of(args, model.denoiser, wanted, chosen), []
     tasks = tasks_for(
         model.concepts, model.denoiser, wanted, chosen, args.retain, seed=args.seed, n=max(args.images, 1)
     )
@@ -138,11 +141,8 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
         )
 
 
-def _write(
-    to: folder.Results, replaces: Sequence[str], model: Model, result: engine.Erased, tasks: Sequence[Task], n: int
-) -> None:
+def _write(to: folder.Results, replaces: Sequence[str], model: Model, result: engine.Erased) -> None:
     # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
-    out = to.out
     folder.replace_erasure(to, result.erasure, replaces)
     if result.prompts and result.key_seed is not None:
         facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
@@ -150,26 +150,64 @@ def _write(
     else:
         to.prompt.unlink(missing_ok=True)  # an earlier run's
     folder.remove_earlier(to, replaces)
-    (out / folder.CHECKPOINT).unlink(missing_ok=True)
-    edit, prompts = result.erasure.as_edit(), result.prompts
-    if n:
-        write_bytes(out / folder.PICTURE, grid.png(before_after(model, result.erasure, prompts)))
+    (to.out / folder.CHECKPOINT).unlink(missing_ok=True)
+    _write_metrics(to, result, [])
+    log.info("written: %s, to share or use (%.1f MB)", to.erasure, to.erasure.stat().st_size / 1e6)
+    if result.prompts:
+        log.info("written: %s, private: it brings the concept back", to.prompt)
+
+
+def _look(
+    args: argparse.Namespace, to: folder.Results, model: Model, result: engine.Erased, tasks: Sequence[Task]
+) -> int:
+    """Draw and score what was erased; 130 when stopped by Ctrl-C, which takes nothing away."""
+    if not args.images:
+        return 0
+    prompts = [to.prompt] if result.prompts else []
+    files: list[str | Path] = ["--erasure", to.erasure, *switch("--hidden-prompt", prompts), *of_model(args)]
+    try:
+        write_bytes(to.out / folder.PICTURE, grid.png(before_after(model, result.erasure, result.prompts)))
+        log.info("written: %s, before and after", to.out / folder.PICTURE)
+        rows = _score(args, files, to, model, result, tasks)
+    except KeyboardInterrupt:
+        log.info("stopped while scoring; the erasure is kept: %s", to.erasure)
+        return 130
+    if rows:
+        _write_metrics(to, result, rows)
+    for row in rows:
+        log.info("%s: %s", to.erasure, said(row, args.method))
+    return 0
+
+
+def _score(
+    args: argparse.Namespace,
+    files: Sequence[str | Path],
+    to: folder.Results,
+    model: Model,
+    result: engine.Erased,
+    tasks: Sequence[Task],
+) -> list[dict[str, Any]]:
+    """A row for every object and style."""
     rows: list[dict[str, Any]] = []
-    for i, task in enumerate(tasks if n else ()):
+    edit = result.erasure.as_edit()
+    for i, task in enumerate(tasks):
         if task.kind == "category":
-            log.info("a category is scored by `python -m eraser_core benchmark pocket`")
+            suite = command("benchmark", "pocket", *files, "--out", to.out / "evaluation")
+            log.info("a category is scored by: %s", suite)
             continue
-        log.info("scoring %r, %d pictures a column", task.concept, n)
-        hidden = prompts[i] if prompts else None
-        other = prompts[(i + 1) % len(prompts)] if len(prompts) > 1 else None
-        rows.append(score_task(model.examiner, task, edit, hidden, other, untouched(model.examiner, task)))
-        log.info("%s", summary(rows[-1]))
+        rows.append(scored(model, task, i, edit, result.prompts))
+    if rows and len(rows) == len(tasks) and args.images < MANY:
+        more = command("score", *files, "--images", str(MANY))
+        log.info("this was a short look, %d pictures a column; for more: %s", args.images, more)
+    return rows
+
+
+def _write_metrics(to: folder.Results, result: engine.Erased, rows: Sequence[dict[str, Any]]) -> None:
     metrics = {
-        "targets": rows,
+        "targets": list(rows),
         "erase_seconds": result.seconds,
         "forward_rows": {"with_gradient": result.rows.grad, "without_gradient": result.rows.no_grad},
         "peak_memory_bytes": peak_memory(),
         "losses": list(result.losses),
     }
-    write_json(out / folder.METRICS, metrics)
-    log.info("written to %s: %s", out, ", ".join(sorted(p.name for p in out.iterdir())))
+    write_json(to.out / folder.METRICS, metrics)

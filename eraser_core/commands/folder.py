@@ -16,6 +16,7 @@ from ..evaluation.suites.manifest import slug
 from ..files import sweep, write_json
 from ..locks import LOCK, locked
 from ..pocket.concepts import without_article
+from .said import command
 
 # Whoever uploads the files of a run's folder uploads none of the private one, which holds the keys.
 PRIVATE = "private"
@@ -73,7 +74,8 @@ def claim(out: Path | None, force: bool) -> Path:
         raise OutputError(f"{file} is a file: choose a folder for the results")
     if out.is_dir() and _holds_something(out) and not force:
         if (out / CHECKPOINT).is_file():
-            raise OutputError(f"{out} holds an interrupted run: go on with --resume {out}, or begin anew with --force")
+            again = command("erase", "--resume", out)
+            raise OutputError(f"{out} holds an interrupted run: go on with `{again}`, or begin anew with --force")
         raise OutputError(f"{out} is in use: choose another folder, or replace its results with --force")
     return out
 

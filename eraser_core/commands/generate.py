@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..denoiser import Context
 from ..erasure import FrozenEdit, check_fits, load_erasure, stack
@@ -19,18 +21,43 @@ from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..models import Model
 from . import checks
 from .loading import opened
+from .progress import drawing
 
 log = logging.getLogger(__name__)
+DEFAULT = Path("out/generated.png")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write one PNG: a row a prompt."""
-    checks.writable_file(args.out)
+    """Write one PNG with a row a prompt, and every picture beside it."""
+    out = args.out or free(DEFAULT)
+    checks.writable_file(out)
     checks.named(args.prompt, "--prompt")
     model = opened(args)
     checks.fits(model.denoiser.excess, args.prompt)
     edit = load_edit(model, args.erasure, args.strength)
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
+    with drawing(model.examiner, "drawing", args.n * len(args.prompt)):
+        rows = _draw(args, model, edit, hidden)
+    pictures = [image for _, images in rows for image in images]
+    cell = grid.native(pictures[0][None])
+    write_bytes(out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1, cell)))
+    singles = [out.with_name(f"{out.stem}_{i:02d}.png") for i in range(1, len(pictures) + 1)]
+    for path, picture in zip(singles, pictures, strict=True):
+        write_bytes(path, grid.png(grid.to_pil(picture, cell)))
+    log.info("written: %s, and its pictures %s to %s", out, singles[0].name, singles[-1].name)
+    return 0
+
+
+def free(path: Path) -> Path:
+    """This file, or where there is one already the first of path-2, path-3, ... that is not there."""
+    names = (path.with_stem(f"{path.stem}-{i}") for i in count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
+
+
+def _draw(
+    args: argparse.Namespace, model: Model, edit: FrozenEdit | None, hidden: HiddenPrompt | None
+) -> list[tuple[str, Tensor]]:
+    """Every prompt with its pictures [n, 3, h, w]."""
     rows = []
     for prompt in args.prompt:
         context, negative = model.denoiser.encode([prompt]), model.denoiser.encode([""])
@@ -41,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
         batches = [range(args.n)[first : first + BATCH] for first in range(0, args.n, BATCH)]
         drawn = [model.examiner.draw(context.expand(len(i)), negative, i, edit) for i in batches]
         rows.append((prompt, torch.cat(drawn)))
-    write_bytes(args.out, grid.png(grid.grid(rows, ["" for _ in range(args.n)], 1)))
-    log.info("written: %s", args.out)
-    return 0
+    return rows
 
 
 def pooled_from(context: Context, other: Context) -> Context:
@@ -66,13 +91,13 @@ def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | 
     return FrozenEdit({key: delta.to(model.denoiser.device) for key, delta in edit.deltas.items()})
 
 
-def pick_prompt(path: Path, concept: str | None) -> HiddenPrompt:
-    """The hidden prompt of a concept in a file; without a concept, the only one there is."""
-    prompts, _ = load_prompts(path)
+def pick_prompt(paths: list[Path], concept: str | None) -> HiddenPrompt:
+    """The hidden prompt of a concept in some files; without a concept, the only one there is."""
+    prompts = [prompt for path in paths for prompt in load_prompts(path)[0]]
     if concept is None and len(prompts) == 1:
         return prompts[0]
     names = ", ".join(p.concept for p in prompts)
     for prompt in prompts:
         if concept is not None and concept in (prompt.concept, prompt.concept.split(" ", 1)[-1]):
             return prompt
-    raise RequestError(f"{path} holds the prompts of {names}: choose one with --concept")
+    raise RequestError(f"{', '.join(map(str, paths))}: there are hidden prompts of {names}; choose one with --concept")

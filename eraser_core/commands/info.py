@@ -8,18 +8,15 @@ from pathlib import Path
 
 from .. import records
 from ..backends.architecture import UNET
+from ..backends.checkpoint import is_pocket
 from ..backends.find import find_model
 from ..backends.stored_model import latent_side
 from ..backends.tensor_files import TensorFiles
-from ..erasure import SCHEMA, load_erasure
-from ..errors import FileFormatError, RequestError
-from ..files import read_tensors
-from ..hidden_prompt import SCHEMA as PROMPT_SCHEMA
+from ..errors import RequestError
 from ..models import POCKET
 from ..pocket import load_concepts
+from .about_file import about, raw
 from .loading import loading
-
-_PRIVATE = "hidden_prompt.key_seed"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,8 +28,14 @@ def run(args: argparse.Namespace) -> int:
     elif args.model is not None:
         sys.stdout.write(_model(args, args.model))
     for path in args.files:
-        sys.stdout.write(_model(args, str(path)) if _is_model(path) else _file(path))
+        sys.stdout.write(_said(args, path))
     return 0
+
+
+def _said(args: argparse.Namespace, path: Path) -> str:
+    if args.raw and not path.is_dir():
+        return raw(path)
+    return _model(args, str(path)) if _is_model(path) else about(path)
 
 
 def _is_model(path: Path) -> bool:
@@ -41,6 +44,8 @@ def _is_model(path: Path) -> bool:
 
 def _model(args: argparse.Namespace, name: str) -> str:
     """Family, prediction, precision and sizes, from the headers alone."""
+    if Path(name).is_file() and is_pocket(TensorFiles([Path(name)])):
+        return f"{name}: the pocket model, which comes with this program; in commands it is called `--model pocket`\n"
     model = find_model(name, loading(args), args.allow_download)
     said, side = model.said, latent_side(model, args.size)
     said.schedule()  # refuses what cannot be
@@ -66,20 +71,4 @@ def _pocket() -> str:
     lines = [f"styles: {', '.join(concepts.styles)}"]
     for category in concepts.categories:
         lines.append(f"{category}: {', '.join(c.name for c in concepts.members(category))}")
-    return "\n".join(lines) + "\n"
-
-
-def _file(path: Path) -> str:
-    tensors, metadata = read_tensors(path)
-    if metadata.get("erasure.schema") == SCHEMA:
-        kind = f"an erasure of {len(load_erasure(path).entries)} weights"
-    elif metadata.get("hidden_prompt.schema") == PROMPT_SCHEMA:
-        kind = "a hidden prompt (private: it brings the concept back)"
-    else:
-        raise FileFormatError(f"{path} is neither a model nor an erasure or a hidden prompt of this program")
-    lines = [f"{path}: {kind}, {sum(t.numel() for t in tensors.values()):,} numbers"]
-    for key, value in sorted(metadata.items()):
-        if key not in (_PRIVATE, "erasure.keys"):
-            picture = key == "modelspec.thumbnail"  # thousands of letters
-            lines.append(f"  {key}: {f'a picture of {len(value):,} bytes' if picture else value}")
     return "\n".join(lines) + "\n"

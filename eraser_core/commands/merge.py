@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ..errors import OutputError, RequestError
 from ..files import sweep_file
 from ..locks import locked
 from ..merge import merge
+from ..models import POCKET
+from .said import command
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,15 @@ log = logging.getLogger(__name__)
 def run(args: argparse.Namespace) -> int:
     """Write one file."""
     model = Path(args.model)
-    if model.is_dir() or args.model == "pocket":
-        raise RequestError(f"{args.model} is no single file: merge takes a .safetensors checkpoint")
+    if args.model == POCKET:
+        targets = json.loads(load_erasure(args.erasure[0]).facts.get("erasure.targets", "[]"))
+        first = command("generate", "--erasure", args.erasure[0], "--prompt", *targets[:1])
+        raise RequestError(
+            f"the pocket model is a part of this program and is not written anew: draw with the erasure instead (`{first}`), "
+            "or name a .safetensors checkpoint"
+        )
+    if model.is_dir():
+        raise RequestError(f"{model} is a folder, and merge writes single files: name a .safetensors checkpoint")
     _claim(args.out, args.force)
     erasures = [load_erasure(path) for path in args.erasure]
     base_hash = open_checkpoint(model, Loading()).base_hash()

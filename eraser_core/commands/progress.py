@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
 
+from ..evaluation.examiner import Examiner
 from ..training import Step
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,18 @@ class Phase:
         """The bar stays as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+@contextmanager
+def drawing(examiner: Examiner, name: str, total: int) -> Iterator[None]:
+    """A bar over the pictures that an examiner draws within."""
+    phase = Phase(name, total, "picture")
+    before, examiner.on_drawn = examiner.on_drawn, phase.forward
+    try:
+        yield
+    finally:
+        examiner.on_drawn = before
+        phase.close()
 
 
 class Training:

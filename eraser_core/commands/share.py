@@ -20,7 +20,7 @@ The hidden prompt is never in it.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The switches of `share`."""
-    parser.epilog, parser.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
     parser.add_argument("erasure", type=Path, help="the erasure file; the hidden prompt is never shared")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--licence", default="", help="identifier of the licence, such as apache-2.0 or openrail")
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help="draw the picture and the figures that do not lie beside the file, on this model"
     )
-    parser.add_argument("--device", default="cpu", help="for --model: cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--device", default="auto", help="for --model: auto, cpu, cuda, mps (default: auto)")
     parser.add_argument("--images", type=int, default=24, help="for --model: pictures a scored column (default: 24)")
     parser.add_argument("--steps", type=int, help="for --model: sampling steps of the pictures (default: the model's)")
     parser.add_argument("--force", action="store_true", help="replace an earlier shared folder")
@@ -41,12 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from ..models import Model, open_model
     from ..sharing.card import Wishes
     from ..sharing.share import Drawing, share
+    from .loading import usable
 
     if args.images < 1 or (args.steps is not None and args.steps < 1):
         raise RequestError("--images and --steps are at least 1")
 
     def opened() -> Model:
-        return open_model(args.model, args.device, steps=args.steps)
+        return open_model(args.model, usable(args.device), steps=args.steps)
 
     wishes = Wishes(args.licence.strip(), args.base.strip(), args.author.strip())
     drawing = Drawing(opened, args.images) if args.model else None

@@ -55,6 +55,7 @@ class Examiner:
         self.guidance, self.steps, self.solver, self._decode = guidance, steps, solver, decode
         self._untouched: dict[Question, int] = {}
         self._drawn: dict[_Known, Tensor] | None = {} if remember else None
+        self.on_drawn: Callable[[int], None] = lambda count: None  # hears of every batch of pictures
         self._edits: list[Edit] = []  # kept alive, so that no other edit gets the id of one whose pictures are known
 
     def images(
@@ -108,7 +109,10 @@ class Examiner:
     ) -> Tensor:
         """The same from noise [b, c, h, w] and with a guidance scale of the caller's."""
         noise = noise.to(self.denoiser.device)
-        return self._decode(sample(self.denoiser, noise, context, negative, self.steps, guidance, edit, self.solver))
+        latents = sample(self.denoiser, noise, context, negative, self.steps, guidance, edit, self.solver)
+        images = self._decode(latents)
+        self.on_drawn(len(images))
+        return images
 
     def _contexts(
         self, prompts: Sequence[str], hidden: HiddenPrompt | None, strength: float, halves: Halves

@@ -54,7 +54,10 @@ def asked(concepts: Concepts, name: str, n: int) -> tuple[Question, ...]:
         return style_questions(concepts, chosen, [(name, name)], n, FIRST_INDEX)
     concept = concepts.find(name)
     if concept is None or concept not in concepts.split("generator", "never-shown"):
-        raise RequestError(f"{name!r} is nothing that the judge knows: `info --model pocket` lists what it does")
+        raise RequestError(
+            f"{name!r} is nothing that the judge knows: `python -m eraser_core info --model pocket` lists what it does"
+            f"{concepts.near(name)}"
+        )
     return questions(concepts, [(concept, concept.phrase)], n, FIRST_INDEX)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ class Concepts:
             return self.get(text)
         except KeyError:
             return None
+
+    def near(self, text: str) -> str:
+        """A question that names what is written like an unknown word, to end a message with; "" where nothing is."""
+        words = [*(word for c in self.drawn for word in (c.name, *c.plain_synonyms)), *self.styles, *self.categories]
+        found = difflib.get_close_matches(without_article(text.strip().lower()), words, n=2)
+        return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
     def members(self, category: str, *kinds: Split) -> tuple[Concept, ...]:
         """The objects of a category; of the drawn ones unless splits are named."""

@@ -20,6 +20,7 @@ from eraser_core.__main__ import main
 from eraser_core.commands import folder
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import OutputError
+from eraser_core.pocket.model import WEIGHTS
 from eraser_core.request import Request
 
 ERASE = ["erase", "--model", "pocket", "--concept", "church", "--anchor", "castle"]
@@ -64,6 +65,18 @@ def test_generate_draws_with_the_erasure_and_the_hidden_prompt(erased, tmp_path)
     assert main([*draw, str(tmp_path / "back.png"), *files]) == 0
     pictures = [Image.open(tmp_path / f"{n}.png").tobytes() for n in ("plain", "erased", "back")]
     assert len(set(pictures)) == 3
+    singles = [Image.open(tmp_path / f"plain_0{i}.png") for i in (1, 2)]
+    assert {picture.size for picture in singles} == {(128, 128)}, "the pocket's 64 pixels, twice as large"
+    small = [picture.resize((64, 64), Image.Resampling.NEAREST) for picture in singles]
+    assert all(s.resize((128, 128), 0).tobytes() == p.tobytes() for s, p in zip(small, singles, strict=True))
+
+
+def test_generate_writes_over_nothing_that_it_was_not_told_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["generate", "--prompt", "a church", "a dog", "--n", "1", "--steps", "1"]
+    assert main(words) == 0 and main(words) == 0
+    names = {f"generated{number}{single}.png" for number in ("", "-2") for single in ("", "_01", "_02")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
 def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
@@ -80,13 +93,33 @@ def test_score_gives_the_figures_that_erase_wrote(erased, tmp_path):
     assert scored == written
 
 
+def test_score_prints_a_table_with_a_verdict_or_json(erased, capsys):
+    words = ["score", "--erasure", str(erased / "church.safetensors"), "--images", "2", "--steps", "3"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "church, 2 pictures a line" in said and "VERDICT: " in said and "  the concept is seen " in said
+    assert "with its hidden prompt" not in said and "{" not in said, "none was given"
+    assert main([*words, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["n_images"] == 2 and row["recovery1"] is None
+
+
 def test_info_reads_a_file_and_keeps_the_key_seed_to_itself(erased, capsys):
     assert (
         main(["info", str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")])
         == 0
     )
     said = capsys.readouterr().out
-    assert "erasure.method: kpop" in said and "private" in said and "key_seed" not in said
+    assert "a church, drawing a castle in its place" in said and "kpop (Bui" in said and "1.1 MB" in said
+    assert "private" in said and "modelspec" not in said
+    files = [str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")]
+    assert main(["info", "--raw", *files]) == 0
+    said = capsys.readouterr().out
+    assert "erasure.method: kpop" in said and "hidden_prompt.concepts" in said and "key_seed" not in said
+    assert main(["info", str(WEIGHTS)]) == 0
+    assert "the pocket model" in capsys.readouterr().out
+    assert main(["erase", "--model", str(WEIGHTS), "--concept", "church", "--out", str(erased / "new")]) == 2
+    assert "--model pocket" in capsys.readouterr().err
     assert main(["info", "--model", "pocket"]) == 0
     assert "church" in capsys.readouterr().out
 
@@ -110,7 +143,6 @@ BAD = {
     "k = 0": (["--concept", "church", "--k", "0"], "k: "),
     "a setting of another method": (["--concept", "church", "--method", "naive", "--k", "3"], "k: "),
     "a setting that is no number": (["--concept", "church", "--eta", "fast"], "eta"),
-    "an unknown method": (["--concept", "church", "--method", "magic"], "magic"),
     "two anchors for one concept": (["--concept", "church", "--anchor", "dog", "--anchor", "cat"], "anchors"),
 }
 
@@ -243,6 +275,32 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     assert (out / "church.safetensors").is_file() and not (out / folder.CHECKPOINT).exists()
     losses = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["losses"]
     assert len(losses) == 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")
+def test_ctrl_c_in_scoring_keeps_the_erasure(tmp_path):
+    out = tmp_path / "church"
+    process = command(*ERASE, "--method", "uce", "--no-check", "--images", "500", "--out", str(out))
+    while not (out / "before_after.png").is_file():  # it is drawn before anything is scored
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and f"the erasure is kept: {out / 'church.safetensors'}" in said
+    assert load_erasure(out / "church.safetensors").entries
+    assert json.loads((out / "metrics.json").read_text(encoding="utf-8"))["targets"] == []
+
+
+def test_the_first_line_names_model_and_device_and_the_last_one_the_file_and_a_verdict(tmp_path):
+    out = tmp_path / "two words"
+    _, said = command(*ERASE, "--method", "uce", "--images", "2", "--steps", "3", "--out", str(out)).communicate()
+    lines = said.splitlines()
+    assert lines[0].startswith("model pocket on ")
+    written = next(i for i, line in enumerate(lines) if line.startswith("written: ") and "church.safetensors" in line)
+    assert written < next(i for i, line in enumerate(lines) if line.startswith("scoring church: "))
+    assert f"score --erasure '{out / 'church.safetensors'}'" in said and "--images 60" in said
+    last = lines[-1]
+    assert last.startswith(f"{out / 'church.safetensors'}: church: still seen in ") and "VERDICT: " in last
 
 
 def test_there_is_nothing_to_resume_in_a_finished_run(erased, capsys):

@@ -123,8 +123,13 @@ def test_a_category_goes_from_erasing_to_its_table(tmp_path, capsys):
     assert rates["animal: animal"] < rates["animal: untouched"]
 
 
-def test_the_command_prints_its_answers(capsys):
+def test_the_command_prints_its_answers(capsys, caplog):
     assert main(["knows", "--concept", "church", "tent", "--images", "2", "--steps", "4"]) == 0
     printed = capsys.readouterr().out
     assert "| church | yes |" in printed and "| tent | no |" in printed and "n = 2" in printed
+    assert main(["knows", "--concept", "church", "gutar", "--images", "1", "--steps", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "| church |" in printed and "gutar" not in printed
+    assert "did you mean 'guitar'" in caplog.text
+    assert main(["knows", "--concept", "gutar"]) == 2 and "did you mean 'guitar'" in capsys.readouterr().err
     assert main(["knows"]) == 2 and "name what to ask for" in capsys.readouterr().err

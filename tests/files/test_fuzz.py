@@ -22,9 +22,9 @@ from tiny_model import settings
 from torch import Tensor
 
 from eraser_core import records
-from eraser_core.__main__ import build_parser
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.commands import folder, loading
+from eraser_core.commands.arguments import build_parser
 from eraser_core.commands.erase import _request
 from eraser_core.erasing import erase, resume
 from eraser_core.erasure import check_fits, load_erasure

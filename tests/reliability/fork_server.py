@@ -169,11 +169,8 @@ def load_engine() -> Run:
     """Every module that a command needs, so that no child imports."""
     import torch
 
-    import eraser_core.__main__
-    import eraser_core.sharing.share
-    from eraser_core.commands import benchmark, erase, generate, info, knows, merge, score  # noqa: F401
+    from eraser_core.commands import benchmark, combine, erase, generate, info, knows, merge, score, share  # noqa: F401
 
-    eraser_core.__main__.build_parser()
     torch.set_num_threads(1)
     return command
 

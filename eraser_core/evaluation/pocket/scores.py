@@ -16,10 +16,22 @@ from .tasks import Task
 FORGERIES = 3
 
 
+UNTOUCHED = ("erased", "kept", "retained", "look_alike")
+
+
 def untouched(examiner: Examiner, task: Task) -> dict[str, Rate]:
     """PSR-1 on the model as it is; `erased` among the sheets answers "does it know the concept at all?"."""
-    asked = ("erased", "kept", "retained", "look_alike")
-    return {name: psr(examiner.ranks(task.sheets[name])) for name in asked if task.sheets.get(name)}
+    return {name: psr(examiner.ranks(task.sheets[name])) for name in UNTOUCHED if task.sheets.get(name)}
+
+
+def asked(task: Task, hidden: HiddenPrompt | None, other: HiddenPrompt | None) -> int:
+    """How many pictures `untouched` and `score` draw for a task."""
+    n = {name: len(sheet) for name, sheet in task.sheets.items()}
+    found = sum(n.values()) + sum(n.get(name, 0) for name in UNTOUCHED)
+    if hidden is None:
+        return found
+    # with the hidden prompt in one half of the guidance and in both, with forged ones, with another concept's
+    return found + n["erased"] * (3 if other is None else 4) + n["kept"]
 
 
 def score(

@@ -262,6 +262,7 @@ def _drawn(concepts: Concepts, name: str) -> Concept:
     if concept is None or concept not in concepts.drawn:
         raise RequestError(
             f"the pocket model draws no {name!r}: `python -m eraser_core info --model pocket` lists what it draws"
+            f"{concepts.near(name)}"
         )
     return concept
 

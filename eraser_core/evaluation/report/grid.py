@@ -11,16 +11,28 @@ from torch import Tensor
 
 MARGIN = 8
 LINE = 16
+LEGIBLE = 112  # pixels a side: smaller pictures are enlarged
 
 
 def to_pil(image: Tensor, size: int | None = None) -> Image.Image:
     """One picture [3, h, w] in [0, 1], enlarged to `size` pixels a side."""
     array = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     picture = Image.fromarray(array)
-    return picture.resize((size, size), Image.Resampling.LANCZOS) if size else picture
+    if not size or size == picture.width:
+        return picture
+    whole = size % picture.width == 0  # then every pixel becomes a square, and nothing is made up
+    return picture.resize((size, size), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
 
 
-def grid(rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], per_column: int, cell: int = 112) -> Image.Image:
+def native(images: Tensor) -> int:
+    """The side in pixels at which pictures [b, 3, h, w] are shown: their own, or the least whole multiple to be legible."""
+    side: int = images.shape[-1]
+    return side * max(1, -(-LEGIBLE // side))
+
+
+def grid(
+    rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], per_column: int, cell: int = LEGIBLE
+) -> Image.Image:
     """Rows of (label, pictures [columns x per_column, 3, h, w]) under column titles."""
     font = ImageFont.load_default(size=13)
     left = 12 + max(int(font.getlength(label)) for label, _ in rows)

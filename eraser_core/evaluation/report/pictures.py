@@ -33,7 +33,7 @@ def before_after(model: Model, erasure: Erasure, prompts: Sequence[HiddenPrompt]
             if prompts:
                 images.append(model.examiner.images(said, range(PER_CELL), edit, prompts[i]))
             rows.append((word or "(empty prompt)", torch.cat(images)))
-    return grid.grid(rows, columns, PER_CELL)
+    return grid.grid(rows, columns, PER_CELL, grid.native(rows[0][1]))
 
 
 def first_picture(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt | None) -> Image.Image:
