@@ -155,6 +155,7 @@ class Erasure:
             **self._own_facts(),
             **model_spec.family_facts(self.family, self.facts.get("modelspec.prediction_type", "epsilon")),
             **model_spec.network_facts([e.size if isinstance(e, LowRank) else None for e in self.entries.values()]),
+            **({model_spec.USAGE: hint} if (hint := not_loaded(self)) else {}),
             "modelspec.hash_sha256": content_hash(tensors),
             "erasure.schema": SCHEMA,
             "erasure.engine_version": VERSION,
@@ -169,6 +170,18 @@ class Erasure:
         """Without what `save` says anew: an erasure that was cut to another rank is another network."""
         anew = ("ss_network_", "ss_base_", model_spec.USAGE)
         return {key: value for key, value in self.facts.items() if not key.startswith(anew)}
+
+
+def reads_in_diffusers(erasure: Erasure) -> bool:
+    """Whether diffusers' LoRA loader takes the file: low-rank factors alone, of a family that it knows."""
+    low_rank = all(isinstance(entry, LowRank) for entry in erasure.entries.values())
+    return erasure.family in ("sd1", "sd2", "sdxl") and low_rank
+
+
+def not_loaded(erasure: Erasure) -> str:
+    """Which program does not load the file, and why; "" where there is nothing to say."""
+    dense = any(isinstance(entry, Dense) for entry in erasure.entries.values())
+    return "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" if dense else ""
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:

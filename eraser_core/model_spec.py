@@ -47,14 +47,9 @@ def family_facts(family: str, prediction: str) -> dict[str, str]:
 
 
 def network_facts(ranks: Sequence[tuple[int, float] | None]) -> dict[str, str]:
-    """kohya's entries for low-rank factors, where they are true of all: (rank, alpha) a weight, None a dense change.
-
-    Where there is a dense one, which programs do not load the file.
-    """
+    """kohya's entries for low-rank factors, where they are true of all: (rank, alpha) a weight, None a dense change."""
     sizes = set(ranks)
-    if None in sizes:
-        return {USAGE: "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not"}
-    if not sizes:
+    if not sizes or None in sizes:
         return {}
     facts = {"ss_network_module": "networks.lora"}
     if len(sizes) == 1 and (size := sizes.pop()) is not None:

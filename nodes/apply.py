@@ -8,13 +8,14 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from eraser_core.erasure import Erasure, load_erasure
+from eraser_core.erasure import Erasure, load_erasure, not_loaded
 from eraser_core.errors import RequestError
 
 from .host import folders, schema
 from .host import model as host_model
 from .host.preview import say
 from .host.schema import checked, node_schema
+from .run_words import stored
 
 FROM_SOCKET = "(from the socket)"
 
@@ -161,6 +162,8 @@ def describe(erasure: Erasure) -> list[str]:
         f"method: {facts.get('erasure.method', '?')} ({facts.get('erasure.paper', '?')})",
         f"made for: {erasure.family}, base {erasure.base_hash[:12]}",
         f"size: {len(erasure.entries)} weights, {numbers:,} numbers",
+        *stored(erasure),
+        *([not_loaded(erasure)] if not_loaded(erasure) else []),
         f"hash: {erasure.hash()}",
     ]
 

@@ -33,7 +33,7 @@ def solve(
 def _solve(
     model: Any, clip: Any, choice: MethodChoice, values: dict[str, Any], node_id: str
 ) -> tuple[tuple[Any, ...], str]:
-    folders.new_file(values["filename_prefix"])  # a wrong one is said now, not at the end
+    folders.check_prefix(values["filename_prefix"])  # a wrong one is said now, not at the end
     chosen = registered(choice.name)
     if chosen.solve is None:
         closed = ", ".join(name.upper() for name, m in METHODS.items() if m.solve)

@@ -10,6 +10,8 @@ from .host.schema import Method, auto, checked, field, node_schema
 from .values import MethodChoice
 
 BY_MODEL = -1
+RATE = "Learning rate of the UNet."
+RETAIN = "How much it counts that retained concepts stay as they are. -1 is 1 where such were named, else 0."
 
 
 class KPOPSettings(io.ComfyNode):
@@ -39,7 +41,7 @@ class KPOPSettings(io.ComfyNode):
                     max=10,
                     step=0.05,
                     tooltip="How much it counts that the hidden prompt brings the concept back. 0 erases for good measure "
-                    "but the prompt recovers little; -1 is what suits the model.",
+                    "but the prompt recovers little. -1 is 0.1, for the pocket model 0.3.",
                 ),
                 auto(
                     io.Int.Input,
@@ -47,10 +49,10 @@ class KPOPSettings(io.ComfyNode):
                     BY_MODEL,
                     min=-1,
                     max=200,
-                    tooltip="Tokens of the hidden prompt (concatenative only). -1 is what suits the model.",
+                    tooltip="Tokens of the hidden prompt (concatenative only). -1 is 10, for the pocket model 8.",
                 ),
-                _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
-                _rate("eta_p", "Learning rate of the hidden prompt. -1 is what suits the model."),
+                _rate("eta", f"{RATE} -1 is 0.0001 with a rank and 0.00001 without, for the pocket model 0.0002."),
+                _rate("eta_p", "Learning rate of the hidden prompt. -1 is 0.00001, for the pocket model 0.02."),
                 auto(
                     io.Float.Input,
                     "guidance",
@@ -58,7 +60,7 @@ class KPOPSettings(io.ComfyNode):
                     min=-1,
                     max=20,
                     step=0.5,
-                    tooltip="Guidance scale (at least 1) of the pictures that are learnt from. -1 is what suits the model.",
+                    tooltip="Guidance scale (at least 1) of the pictures that are learnt from. -1 is 3.",
                     **advanced,
                 ),
                 auto(
@@ -68,8 +70,7 @@ class KPOPSettings(io.ComfyNode):
                     min=-1,
                     max=100,
                     step=0.1,
-                    tooltip="How much it counts that retained concepts stay as they are. 0 is not at all; -1 is what suits "
-                    "the model, and 1 where concepts to retain were named.",
+                    tooltip=RETAIN,
                     **advanced,
                 ),
                 field(
@@ -126,12 +127,12 @@ class ESDSettings(io.ComfyNode):
             "ESD Settings",
             "Erases by negative guidance (Gandikota et al.). No hidden prompt. Values of -1 are what suits the model.",
             [
-                _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
+                _rate("eta", f"{RATE} -1 is 0.0001 with a rank and 0.00005 without, for the pocket model 0.0002."),
                 _weight(
                     "negative_guidance", "How far the prediction is pushed from the concept. -1 is the authors' 2."
                 ),
-                _weight("guidance", "Guidance scale (at least 1) of the pictures that are learnt from."),
-                _weight("retain_weight", "How much it counts that retained concepts stay as they are."),
+                _weight("guidance", "Guidance scale (at least 1) of the pictures that are learnt from. -1 is 3."),
+                _weight("retain_weight", RETAIN),
                 _latents(),
             ],
             [_output()],
@@ -154,10 +155,10 @@ class CASettings(io.ComfyNode):
             "Erases by making the concept look like its anchor in generated pictures of it (Kumari et al.). No hidden "
             "prompt. Values of -1 are what suits the model.",
             [
-                _rate("eta", "Learning rate of the UNet. -1 is what suits the model."),
+                _rate("eta", f"{RATE} -1 is 0.0001 with a rank and 0.000008 without, for the pocket model 0.00006."),
                 _count("anchor_images", "Pictures of the anchor that are generated first. -1 is the authors' 200."),
                 _weight("anchor_guidance", "Guidance scale (at least 1) of those pictures. -1 is the authors' 6."),
-                _weight("retain_weight", "How much it counts that retained concepts stay as they are."),
+                _weight("retain_weight", RETAIN),
             ],
             [_output()],
         )
@@ -186,9 +187,9 @@ class UCESettings(io.ComfyNode):
                     tooltip="moments: for one concept or many, keeps what nobody named. current, paper: the authors' code.",
                 ),
                 _layers(),
-                _weight("l", "Weight of leaving the matrices as they are."),
-                _weight("s_e", "Weight of erasing."),
-                _weight("s_p", "Weight of preserving what is retained."),
+                _weight("l", "Weight of leaving the matrices as they are. -1 is the preset's."),
+                _weight("s_e", "Weight of erasing. -1 is 1."),
+                _weight("s_p", "Weight of preserving what is retained. -1 is the preset's."),
             ],
             [_output(solved=True)],
         )

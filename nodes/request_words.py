@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from eraser_core.anchors import anchored
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from eraser_core.pocket.concepts import Concepts
 
 POCKET_FAMILY = "pocket"
+SHOWN = 60  # letters of a wrong word in a message
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,20 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
     if denoiser.family == POCKET_FAMILY:
         return _pocket(words, denoiser, seed)
     kept = words.kept()
+    for name, synonyms in words.wanted():
+        _read("concepts", denoiser, [name, *synonyms])
+    _read("anchor", denoiser, [anchor for anchor in words.anchors() if anchor])
+    _read("retain", denoiser, kept)
     return Request(anchored(denoiser, words.wanted(), words.anchors(), kept), kept, seed)
+
+
+def _read(box: str, denoiser: Denoiser, texts: Sequence[str]) -> None:
+    """RequestError for a text that the model cannot read, with the box in which it stands."""
+    try:
+        if texts:
+            denoiser.encode(texts)
+    except RequestError as error:
+        raise RequestError(f"the box {box!r}: {error}") from error
 
 
 def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
@@ -77,6 +93,8 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
 
     concepts = load_concepts()
     _check_pocket_words(concepts, words)
+    _read("concepts", denoiser, [synonym for _, synonyms in words.wanted() for synonym in synonyms])
+    _read("anchor", denoiser, [anchor for anchor in words.anchors() if anchor])
     kept = words.kept() or None  # an empty box keeps what the command line keeps by itself
     tasks = tasks_for(concepts, denoiser, words.wanted(), words.anchors(), kept, seed=seed, n=1)
     return together(tasks, seed)
@@ -85,21 +103,24 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
 def _check_pocket_words(concepts: Concepts, words: Words) -> None:
     """RequestError for what would be ignored or mean nothing: unknown names, an object in a style's place and the like."""
 
-    def kind(name: str) -> str:
+    def kind(box: str, name: str) -> str:
         if name in concepts.styles:
             return "style"
         drawn = concepts.find(name)
         if drawn is None or drawn not in concepts.drawn:
-            raise RequestError(f"the pocket model draws no {name!r}: this node's help page (?) lists what it draws")
+            raise RequestError(
+                f"the box {box!r}: the pocket model draws no {shorten(name, SHOWN)!r}: this node's help page (?) lists what it "
+                "draws"
+            )
         return "object"
 
-    erased = [kind(name) for name, _ in words.wanted()]
+    erased = [kind("concepts", name) for name, _ in words.wanted()]
     for (name, _), own, anchor in zip(words.wanted(), erased, words.anchors(), strict=True):
         if anchor and (anchor in concepts.styles) != (own == "style"):
             raise RequestError(f"{name!r} is of the kind {own}, its anchor {anchor!r} is not: choose another anchor")
     for name in words.kept():
-        if kind(name) not in erased:
+        own = kind("retain", name)
+        if own not in erased:
             raise RequestError(
-                f"{name!r} to retain is of the kind {kind(name)}, and no {kind(name)} is erased: take it out, it would not be "
-                "looked at"
+                f"{name!r} to retain is of the kind {own}, and no {own} is erased: take it out, it would not be looked at"
             )

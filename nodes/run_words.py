@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
-from eraser_core.erasure import Dense, Erasure
+from eraser_core.erasure import Erasure, not_loaded
 from eraser_core.request import Request
 
-DENSE = "this is a dense change: ComfyUI loads the file, diffusers does not; give a rank for a small one that both load"
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def in_words(request: Request) -> str:
@@ -21,11 +20,15 @@ def in_words(request: Request) -> str:
 
 
 def used(method: str, settings: BaseModel, run: Mapping[str, Any], erasure: Erasure) -> str:
-    """Every setting with its value, the method's in one line and the node's own in another."""
-    lines = [f"{method}: {_listed(settings.model_dump(by_alias=True))}", _listed(run)]
-    if any(isinstance(entry, Dense) for entry in erasure.entries.values()):
-        lines.append(DENSE)
-    return "\n".join(lines)
+    """Every setting with its value, the method's in one line and the node's own in another; then who does not load the file."""
+    lines = [f"{method}: {_listed(settings.model_dump(by_alias=True))}", _listed(run), not_loaded(erasure)]
+    return "\n".join(line for line in lines if line)
+
+
+def stored(erasure: Erasure) -> list[str]:
+    """What a file says of the settings that made it, in the same words."""
+    said = {name: json.loads(erasure.facts.get(f"erasure.{name}", "{}")) for name in ("settings", "run")}
+    return [f"{name}: {_listed(values)}" for name, values in said.items() if values]
 
 
 def _listed(values: Mapping[str, Any]) -> str:

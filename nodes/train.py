@@ -67,7 +67,7 @@ def _inputs() -> list[Any]:
             0,
             min=0,
             max=100_000,
-            tooltip="Training steps. 0 is what suits the model and the method (KPOP: pocket 100, others 1000).",
+            tooltip="Training steps. 0 is 1000 (ESD 200, CA 100), for the pocket model 100 (ESD and CA 200).",
         ),
         io.Combo.Input(
             "tune",
@@ -111,7 +111,7 @@ def _inputs() -> list[Any]:
             min=0,
             max=4096,
             step=8,
-            tooltip="Width in pixels of the pictures that are learnt from. 0 is the model's own.",
+            tooltip="Width in pixels of the pictures that are learnt from. 0 is 512, for SDXL 1024, for the pocket model 64.",
             **advanced,
         ),
         auto(
@@ -121,7 +121,7 @@ def _inputs() -> list[Any]:
             min=0,
             max=4096,
             step=8,
-            tooltip="Height in pixels of the pictures that are learnt from. 0 is the model's own.",
+            tooltip="Height in pixels of the pictures that are learnt from. 0 is 512, for SDXL 1024, for the pocket model 64.",
             **advanced,
         ),
         auto(
@@ -130,7 +130,7 @@ def _inputs() -> list[Any]:
             0,
             min=0,
             max=64,
-            tooltip="Pictures in a step. 0 is what suits the model (pocket 4, others 1).",
+            tooltip="Pictures in a step. 0 is 1 (CA 4), for the pocket model 4.",
             **advanced,
         ),
         request_inputs.precision(),

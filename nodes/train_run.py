@@ -40,7 +40,7 @@ def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[
 
 
 def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[tuple[Any, ...], str]:
-    folders.new_file(values["filename_prefix"])  # a wrong one is said now, not after the training
+    folders.check_prefix(values["filename_prefix"])  # a wrong one is said now, not after the training
     choice: MethodChoice = values.get("method") or MethodChoice("kpop")
     size = host_model.own_size(model)
     compute: Compute = values["compute"]

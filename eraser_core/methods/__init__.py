@@ -19,6 +19,7 @@ from .esd import ESD, ESDSettings
 from .kpop import KPOP, KPOPSettings, Naive, NaiveSettings
 
 Solve = Callable[[Denoiser, Request, Any], dict[str, Entry]]
+OTHERS = "others"  # SD1.x, SD2.x, SDXL and its smaller kin
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,20 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def configure(self, family: str, values: Mapping[str, Any], retain: bool = True) -> Any:
-        """The family's preset overridden by `values`.
+        """The family's preset overridden by `values`; a family without one has that of the real models.
 
         Without a retain set the preset has no retain loss, and with rank 0 not the rate of its low rank. What tunes the
         texts has a rank of its own.
         """
-        preset = {k: v for k, v in self.presets.get(family, {}).items() if retain or k != "retain_weight"}
+        preset = {k: v for k, v in self._preset(family).items() if retain or k != "retain_weight"}
         if "rank" in preset and str(values.get("rank", preset["rank"])) == "0":
             preset.pop("eta")
         if values.get("tune") == "text":  # a map of the text space has no dense form
             preset["rank"] = _TEXT_RANK
         return self.settings(**{**preset, **values})
+
+    def _preset(self, family: str) -> Mapping[str, Any]:
+        return self.presets.get(family, self.presets.get(OTHERS, {}))
 
 
 # Adapted to the pocket model, whose weights move a hundred times more than Stable Diffusion's; see docs/methods/kpop.md.
@@ -61,7 +65,7 @@ _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
 
 
 def _presets(pocket: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {"pocket": pocket, **dict.fromkeys(("sd1", "sd2", "sdxl"), _REAL)}
+    return {"pocket": pocket, OTHERS: _REAL}
 
 
 METHODS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model_spec
-from ..erasure import Erasure, LowRank
+from ..erasure import Erasure, LowRank, reads_in_diffusers
 from .folder import MARK, PICTURE, WORKFLOW
 
 REPOSITORY = "https://github.com/concept-eraser/ComfyUI-ConceptEraser"
@@ -56,12 +56,6 @@ class Said:
     @property
     def title(self) -> str:
         return "Erased: " + ", ".join(plain(concept) for concept, _ in self.targets)
-
-
-def reads_in_diffusers(erasure: Erasure) -> bool:
-    """Whether diffusers' LoRA loader takes the file: low-rank factors of attention alone, of a family that it knows."""
-    linear = all(isinstance(e, LowRank) and len(e.shape) == 2 for e in erasure.entries.values())
-    return erasure.family in ("sd1", "sd2", "sdxl") and linear and all(".attn2." in key for key in erasure.entries)
 
 
 def plain(text: str) -> str:
@@ -186,8 +180,7 @@ def _use(said: Said) -> str:
         )
     else:
         parts.append(
-            "**diffusers.** Its LoRA loader does not read this file: some of its changes are not low-rank changes of "
-            "cross-attention. `python -m eraser_core merge` writes a whole checkpoint that it reads."
+            "**diffusers.** Its LoRA loader does not read this file: some of its changes are dense. `python -m eraser_core merge` writes a whole checkpoint that it reads."
         )
     return "\n\n".join(parts)
 

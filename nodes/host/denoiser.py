@@ -12,6 +12,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from textwrap import shorten
 from typing import Any, Literal
 
 import comfy.model_management as memory
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
 _SMALLEST = 64  # pixels
+SHOWN = 60  # letters of a prompt in a message
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -94,13 +96,13 @@ class HostDenoiser:
     def _encode(self, prompt: str) -> Context:
         if len(self._sections(prompt)) > 1:
             raise RequestError(
-                f"the prompt {prompt!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
+                f"the prompt {shorten(prompt, SHOWN)!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
                 "shorten it"
             )
         unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
         if unknown:
             raise RequestError(
-                f"the pocket model does not know the word {unknown[0]!r} (in {prompt!r}): its help page lists what it draws"
+                f"the pocket model does not know the word {unknown[0]!r} (in {shorten(prompt, SHOWN)!r}): its help page lists what it draws"
             )
         memory.throw_exception_if_processing_interrupted()
         self.release()  # the host may move the UNet out for the text encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from eraser_core.errors import RequestError
 PROMPTS = "hidden_prompts"
 LORAS = "loras"
 LONGEST = 200  # bytes of a name: file systems allow 255, and a counter, an ending and a temporary one are added
+SHOWN = 60  # letters of a prefix in a message
 
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "shared_examples"
@@ -76,24 +78,34 @@ def file_hash(kind: str, name: str) -> str:
     return f"{facts.st_size}/{facts.st_mtime_ns}"
 
 
+def check_prefix(prefix: str) -> None:
+    """RequestError when no file can be written under a prefix such as "loras/erased". Makes no folder."""
+    said, hint = f"the file name prefix {prefix[:SHOWN]!r}", "use one such as loras/erased"
+    if not prefix.strip() or prefix.strip()[-1] in "/\\.":
+        raise RequestError(f"{said} ends without a name: {hint}")
+    if any(ord(letter) < ord(" ") for letter in prefix):
+        raise RequestError(f"{said} holds a letter that no name may have: {hint}")
+    if max(len(part.encode()) for part in prefix.replace("\\", "/").split("/")) > LONGEST:
+        raise RequestError(f"{said}... is too long: a name has at most {LONGEST} bytes; {hint}")
+    output = Path(folder_paths.get_output_directory()).absolute()
+    path = Path(os.path.normpath(output / prefix))
+    if not path.is_relative_to(output) or path == output:
+        raise RequestError(f"{said} leads out of {output}: {hint}")
+    file = next((folder for folder in path.parents if folder.is_file()), None)
+    if file is not None:
+        raise RequestError(f"{said} wants a folder where {file} is a file: {hint}")
+
+
 def new_file(prefix: str) -> Path:
     """A path that is not taken yet for a prefix such as "loras/erased", below ComfyUI's output folder.
 
-    RequestError when the prefix leads out of it, or names no file.
+    RequestError as `check_prefix`. Its folder is made by whoever writes, so that a refusal after this leaves none; only
+    where the prefix has one of the host's %words% the host makes it.
     """
+    check_prefix(prefix)
     output = folder_paths.get_output_directory()
-    if not prefix.strip() or prefix.strip()[-1] in "/\\.":
-        raise RequestError(f"the file name prefix {prefix!r} ends without a name: use one such as loras/erased")
-    if any(ord(letter) < ord(" ") for letter in prefix):
-        raise RequestError(f"the file name prefix {prefix!r} holds a letter that no name may have: use loras/erased")
-    if max(len(part.encode()) for part in prefix.replace("\\", "/").split("/")) > LONGEST:
-        raise RequestError(
-            f"the file name prefix {prefix[:30]!r}... is too long: a name has at most {LONGEST} bytes; use loras/erased"
-        )
-    try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
-    except Exception as error:  # the host raises a bare Exception
-        raise RequestError(
-            f"the file name prefix {prefix!r} leads out of {output}: use one such as loras/erased"
-        ) from error
+    path = Path(os.path.normpath(Path(output) / prefix))
+    if "%" not in prefix and not path.parent.exists():
+        return path.with_name(f"{path.name}_00001_.safetensors")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
     return Path(folder) / f"{name}_{counter:05}_.safetensors"

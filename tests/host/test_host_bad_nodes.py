@@ -37,10 +37,11 @@ class Judge:
 
     def __init__(self, host_nodes: ModuleType, kinds: dict[str, Any], objects: dict[str, Any], base: Path):
         self.host, self.kinds, self.objects, self.base = host_nodes, kinds, objects, base
+        self.forwards = 0  # of the network, in the call that is judged
 
     def verdict(self, row: Bad) -> str:
         """What the user reads; AssertionError when it is no sentence about the input, or when something was written."""
-        before, said = self.files(), ""
+        before, said, self.forwards = self.files(), "", 0
         try:
             self.call(row.node, GOOD[row.node] | row.changed)
         except (Refused, EraserError) as error:
@@ -50,6 +51,8 @@ class Judge:
         after = self.files()
         if after != before:
             raise AssertionError(f"{row}: wrote {sorted(set(after.items()) ^ set(before.items()))}")
+        if self.forwards:
+            raise AssertionError(f"{row}: the network ran {self.forwards} times before the refusal")
         if row.said not in said:
             raise AssertionError(f"{row}: says {said!r}" if said else f"{row}: was accepted")
         if len(said) > LONGEST or "\n" in said or re.search(r"NoneType|Traceback|<class|0x", said):
@@ -90,14 +93,18 @@ class Judge:
             return clone.execute(**inputs)
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Every file below the host's folder, with its size and time of change."""
-        found = ((path, path.stat()) for path in sorted(self.base.rglob("*")) if path.is_file())
-        return {str(path.relative_to(self.base)): (s.st_size, s.st_mtime_ns) for path, s in found}
+        """Every file below the host's folder, with its size and time of change; and every folder."""
+        found = ((path, path.stat()) for path in sorted(self.base.rglob("*")))
+        return {
+            str(path.relative_to(self.base)): (s.st_size, s.st_mtime_ns) if path.is_file() else (0, 0)
+            for path, s in found
+        }
 
 
 @pytest.fixture(scope="module")
 def judge(comfy: ModuleType, pack: ModuleType) -> Iterator[Judge]:
     import folder_paths
+    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
     from concept_eraser_pack.nodes.registry import all_nodes
 
     kinds = {node.GET_SCHEMA().node_id: node for node in all_nodes()}
@@ -114,7 +121,15 @@ def judge(comfy: ModuleType, pack: ModuleType) -> Iterator[Judge]:
     write_loras(output / "loras", erasure)
     write_prompts(output / "hidden_prompts", erasure, judge.objects)
     (output / "loras" / "key.safetensors").write_bytes((output / "hidden_prompts" / "prompt.safetensors").read_bytes())
+    forward = HostDenoiser.predict
+
+    def counted(self: Any, *args: Any, **words: Any) -> Any:
+        judge.forwards += 1
+        return forward(self, *args, **words)
+
+    HostDenoiser.predict = counted
     yield judge
+    HostDenoiser.predict = forward
     comfy.NODE_CLASS_MAPPINGS.clear()
     comfy.NODE_CLASS_MAPPINGS.update(known)
 
@@ -266,13 +281,21 @@ def test_the_right_call_is_accepted(judge: Judge, node: str) -> None:
     judge.call(node, GOOD[node])
 
 
-@pytest.mark.parametrize("kind", ["raw", "written", "accepted", "silent about the input"])
+@pytest.mark.parametrize("kind", ["raw", "written", "folder", "drawn", "accepted", "silent about the input"])
 def test_the_judge_sees_what_must_not_happen(judge: Judge, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     def raw(cls: Any, **_: Any) -> None:
         raise AttributeError("'NoneType' object has no attribute 'model'")
 
     def written(cls: Any, **_: Any) -> None:
         (judge.base / "output" / "loras" / "left_behind.safetensors").write_bytes(b"")
+        raise EraserError("there is no file 'x'")
+
+    def folder(cls: Any, **_: Any) -> None:
+        (judge.base / "output" / "left_behind").mkdir()
+        raise EraserError("there is no file 'x'")
+
+    def drawn(cls: Any, **_: Any) -> None:
+        judge.forwards += 1
         raise EraserError("there is no file 'x'")
 
     def accepted(cls: Any, **_: Any) -> None:
@@ -282,11 +305,15 @@ def test_the_judge_sees_what_must_not_happen(judge: Judge, monkeypatch: pytest.M
         raise EraserError("something is wrong")
 
     does: dict[str, Callable[..., None]] = {"raw": raw, "written": written, "accepted": accepted}
+    does |= {"folder": folder, "drawn": drawn}
     monkeypatch.setattr(judge.kinds[PREFIX + "LoadErasure"], "execute", classmethod(does.get(kind, silent)))
-    said = {"raw": "a raw AttributeError", "written": "left_behind", "accepted": "was accepted"}.get(kind, "says")
+    said = {"raw": "a raw AttributeError", "written": "left_behind", "accepted": "was accepted"}
+    said |= {"folder": "left_behind", "drawn": "the network ran"}
     row = Bad("LoadErasure", {"erasure_name": "x"}, "there is no file")
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=said.get(kind, "says")):
         judge.verdict(row)
+    if kind == "folder":
+        (judge.base / "output" / "left_behind").rmdir()
     (judge.base / "output" / "loras" / "left_behind.safetensors").unlink(missing_ok=True)
 
 

@@ -60,10 +60,10 @@ def test_its_file_says_the_same(comfy: ModuleType, pack: ModuleType, monkeypatch
     run = json.loads(erasure.facts["erasure.run"])
     assert (run["width"], run["memory"], run["precision"], run["seed"]) == (64, "normal", "fp16", 0)
     assert "key_seed" not in run and json.loads(erasure.facts["erasure.settings"])["iterations"] == 3
-    assert "a dense change: ComfyUI loads the file, diffusers does not" in output.ui["text"][0]
+    assert "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" in output.ui["text"][0]
 
 
-@pytest.mark.parametrize("family", ["pocket", "sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", ["pocket", "sd1", "sd2", "sdxl", "ssd1b"])
 @pytest.mark.parametrize("tune", ["xattn-kv", "xattn", "noxattn", "text"])
 def test_node_and_command_line_have_one_default(pack: ModuleType, family: str, tune: Any) -> None:
     from concept_eraser_pack.nodes import train_run

@@ -118,6 +118,8 @@ def test_info_says_what_was_erased_and_what_the_model_carries(trained: dict[str,
     assert "erased: a church, drawn instead: a castle" in text
     assert f"strength 1, {trained['name']}" in text
     assert "this very base model" in text
+    assert "settings: iterations 2, batch 2, " in text and "run: width 64, height 64, " in text
+    assert "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" in text
 
 
 def test_the_files_hold_the_run_and_the_key_is_in_the_prompt_alone(host: Client, trained: dict[str, Any]) -> None:

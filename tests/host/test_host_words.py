@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from host_client import Client
 
+from eraser_core.methods import METHODS
 from eraser_core.pocket.concepts import load_concepts
 
 REPO = Path(__file__).resolve().parents[2]
 PREFIX = "ConceptEraser_"
+METHODS_OF = {"KPOPSettings": "kpop", "ESDSettings": "esd", "CASettings": "ca", "UCESettings": "uce"}
+METHODS_OF |= {"TIMESettings": "time", "DoubleProjectionsSettings": "dp"}
 # Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
 ORDER = {
     "TrainConceptEraser": "model clip vae method concepts anchor retain steps tune rank seed key_seed width height batch "
@@ -120,3 +123,44 @@ def test_an_anchor_stands_in_its_concepts_line(pack: ModuleType) -> None:
     for wrong in ("a\nb\nc\nd", "\n\n\ncat"):
         with pytest.raises(RequestError, match="the box 'anchor' has 4 lines for 3 concept"):
             anchors(wrong)
+
+
+def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
+    """What stands for "choose for me" is said with the number that it comes to."""
+    from concept_eraser_pack.nodes.registry import all_nodes
+
+    found = re.compile(
+        r"-1 is (?:the authors' )?([\d.]*\d)(?: with a rank and ([\d.]*\d) without)?(?:, for the pocket model ([\d.]*\d))?"
+    )
+    seen = []
+    for node in all_nodes():
+        schema = node.GET_SCHEMA()
+        name = METHODS_OF.get(schema.node_id.removeprefix(PREFIX))
+        for box in schema.inputs if name else ():
+            said = found.search(box.tooltip)
+            if said is None:
+                continue
+            seen.append(f"{name}.{box.id}")
+            for family, given, number in (
+                ("sd1", {}, said[1]),
+                ("sd1", {"rank": 0}, said[2]),
+                ("pocket", {}, said[3] or said[1]),
+            ):
+                if number:
+                    settings = METHODS[name].configure(family, given).model_dump(by_alias=True)
+                    assert settings[box.id.replace("lambda_", "lambda")] == float(number), f"{seen[-1]} on {family}"
+    assert len(seen) >= 15 and {"kpop.lambda_", "kpop.k", "esd.eta", "ca.eta", "dp.directions"} <= set(seen)
+    (steps, batch) = (
+        box.tooltip
+        for node in all_nodes()
+        for box in node.GET_SCHEMA().inputs
+        if node.__name__ == "TrainConceptEraser" and box.id in ("steps", "batch")
+    )
+    of = {name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket")} for name in ("kpop", "esd", "ca")}
+    real = [of[name]["sd1"].iterations for name in ("kpop", "esd", "ca")]
+    own = [of[name]["pocket"].iterations for name in ("kpop", "esd", "ca")]
+    assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:2])] and own[1] == own[2]
+    assert re.findall(r"\d+", batch) == [
+        "0",
+        *(str(n) for n in (of["kpop"]["sd1"].batch, of["ca"]["sd1"].batch, of["kpop"]["pocket"].batch)),
+    ]

@@ -28,7 +28,7 @@ KINDS = {
     "low-rank sd1": (erasure_of(LOW, "sd1"), True),
     "low-rank sdxl": (erasure_of(LOW, "sdxl"), True),
     "dense sd1": (erasure_of(Dense(torch.ones(4, 4)), "sd1"), False),
-    "low-rank elsewhere": (erasure_of(LOW, "sd1", "diffusion_model.a.conv.weight"), False),
+    "low-rank elsewhere": (erasure_of(LOW, "sd1", "diffusion_model.a.conv.weight"), True),
     "low-rank pocket": (erasure_of(LOW, "pocket"), False),
 }
 
