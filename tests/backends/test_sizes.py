@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,13 +52,19 @@ def sd15() -> DiffusersDenoiser:
 
 def test_a_closed_form_of_one_token_is_under_200_kb(sd15: DiffusersDenoiser, tmp_path: Path) -> None:
     request = Request((Target("church", "castle"),), ("dog", "car"))
-    values: dict[str, dict[str, int]] = {"uce": {}, "dp": {"directions": 1}}
+    values: dict[str, dict[str, Any]] = {"uce": {"preset": "current"}, "dp": {"directions": 1}}
     for name in values:
         method = METHODS[name]
         result = erase(sd15, request, method, method.configure("sd1", values[name]))
         result.erasure.save(tmp_path / f"{name}.safetensors")
         assert (tmp_path / f"{name}.safetensors").stat().st_size < 200_000
         assert len(load_erasure(tmp_path / f"{name}.safetensors").entries) == 32
+
+
+def test_moments_read_all_of_a_prompt_and_take_a_larger_file(sd15: DiffusersDenoiser, tmp_path: Path) -> None:
+    request = Request((Target("church", "castle"),), ("dog", "car"))
+    erase(sd15, request, METHODS["uce"], METHODS["uce"].configure("sd1", {})).erasure.save(tmp_path / "u.safetensors")
+    assert 200_000 < (tmp_path / "u.safetensors").stat().st_size < 8_000_000
 
 
 def test_four_directions_are_four_times_that(sd15: DiffusersDenoiser, tmp_path: Path) -> None:
