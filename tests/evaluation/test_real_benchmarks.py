@@ -61,8 +61,14 @@ def test_conditions_are_paired_picture_by_picture_over_the_objects(benchmark) ->
 
 
 @pytest.mark.parametrize("benchmark", ["many"], indirect=True)
-def test_several_concepts(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_opt_outs(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = smoke(benchmark, "many", monkeypatch)
+    assert {"KPOP files stacked", "KPOP files combined", "UCE, moments"} < {r["way"] for r in rows}
+
+
+@pytest.mark.parametrize("benchmark", ["many_stacked"], indirect=True)
+def test_several_concepts(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = smoke(benchmark, "many_stacked", monkeypatch)
     assert {(r["method"], r["way"]) for r in rows} == {
         (m, w) for m in ("kpop", "uce") for w in ("singly", "stacked", "at once")
     }

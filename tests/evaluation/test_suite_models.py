@@ -42,7 +42,7 @@ def weights(tmp_path_factory) -> Path:
 
 
 def erased(model: Path, out: Path, concept: str) -> Path:
-    words = ["erase", "--model", str(model), "--method", "uce", "--concept", concept, "--anchor", "a wall"]
+    words = ["erase", "--model", str(model), "--method", "uce", "--concept", concept, "--anchor", "a wall", "--retain"]
     assert main([*words, "--images", "0", "--steps", "1", "--out", str(out)]) == 0
     return results(out, [concept]).erasure
 

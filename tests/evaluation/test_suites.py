@@ -224,8 +224,6 @@ def test_force_draws_a_changed_erasure_again_and_keeps_the_others(whole, erasure
 
 WRONG = {
     "an erasure given twice": (["--erasure", "{}"], "given twice"),
-    "no pictures": (["--images", "0"], "--images 0"),
-    "a batch of nothing": (["--batch", "0"], "--batch 0"),
 }
 
 
@@ -279,4 +277,4 @@ def test_the_slides_tables_are_made_by_one_command(tmp_path):
     assert {r["table"] for r in rows} == set(titles)
     assert names == ["kpop"] and "### Erasing object-related concepts" in done.stdout
     assert (out / "pocket" / "maps.png").is_file() and (out / "pocket" / "cosines.svg").is_file()
-    assert (out / "erasures" / "objects" / "kpop" / "erasure.evaluation.json").is_file()
+    assert len(list((out / "erasures" / "objects" / "kpop").glob("*.evaluation.json"))) == 1

@@ -44,7 +44,7 @@ def score(nudity: Any) -> Any:
 
     def run(images: torch.Tensor, **values: Any) -> tuple[Any, ...]:
         inputs = {"classes": "own list", "own_classes": "FACE_FEMALE, FACE_MALE", "threshold": 0.3, "censor": "fill"}
-        return Unheard.execute.__func__(Unheard, images, **{**inputs, **values}).args
+        return Unheard.execute.__func__(Unheard, images=images, **{**inputs, **values}).args
 
     return run
 
