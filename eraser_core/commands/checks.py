@@ -69,7 +69,9 @@ def resumes_alone(args: argparse.Namespace) -> None:
     asked += [name for name, value in vars(args).items() if name.startswith("setting_") and value is not None]
     if asked:
         switch = "--" + asked[0].removeprefix("setting_").replace("_", "-")
-        raise RequestError(f"{switch} beside --resume: the run goes on as it was begun. Leave {switch} out, or begin anew")
+        raise RequestError(
+            f"{switch} beside --resume: the run goes on as it was begun. Leave {switch} out, or begin anew"
+        )
 
 
 def writable_file(path: Path | None) -> None:
