@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ def locked(path: Path, what: Path, wait: float = 0.0) -> Iterator[None]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):  # a lock that is there already opens, and the results would fail
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         lock.acquire(timeout=wait)
     except Timeout as error:
         raise OutputError(f"another run is writing to {what}: wait for it, or choose another place") from error

@@ -16,7 +16,7 @@ from .host import model as host_model
 from .host import schema
 from .host.denoiser import UnloadedDenoiser
 from .host.preview import say
-from .host.schema import field, node_schema
+from .host.schema import checked, field, node_schema
 
 SOCKETS = 8
 
@@ -43,6 +43,7 @@ class CombineErasures(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: Any, clip: Any, erasure_names: str, filename_prefix: str, **values: Any) -> io.NodeOutput:
         from eraser_core.precision import DTYPES  # not at start: torch's types and pydantic cost the host's start
 

@@ -240,7 +240,8 @@ def _look(done: Verdict, case: Case, known: Whole, where: Path, before: dict[str
     if ended.raw:
         done.other.append("a traceback: " + ended.said[-300:])
     expected = {"SIGKILL": "killed", "full": "refused"}.get(done.how, "killed" if case.abrupt else "stopped")
-    if done.end not in ("finished", expected) and not (case.abrupt and done.end == "stopped"):
+    early = done.end == "killed" and not ended.said and judge.files(where) == before  # its modules were loading
+    if done.end not in ("finished", expected) and not early and not (case.abrupt and done.end == "stopped"):
         done.other.append(f"it ended as {done.end!r}, {expected!r} was expected: {ended.said[-300:]}")
     if done.end != "killed" and not case.abrupt:
         done.other += [f"{name} was left" for name in judge.parts(where)]
