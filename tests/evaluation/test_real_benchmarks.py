@@ -15,7 +15,8 @@ COLUMNS = {
     "memory": {"model", "preset", "weights_gb", "peak_gb", "how"},
     "speed": {"model", "method", "seconds", "device"},
     "precision": {"group", "precision", "esr1", "psr1", "recovery1", "cosine", "drawn"},
-    "many": {"method", "way", "concepts", "esr1", "psr1", "interference"},
+    "many": {"way", "concepts", "esr1", "kept1", "recovery1"},
+    "many_stacked": {"method", "way", "concepts", "esr1", "psr1", "interference"},
 }
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ...denoiser import Context, Edit
 from ...errors import ModelError
 from ...files import write_bytes, write_tensors
 from ...models import Model
+from ...progress import Phase
 from ...sampling import seeded_noise
 from ..metrics.fid import to_tensor
 from ..report.grid import png, to_pil
@@ -43,7 +43,7 @@ def draw_pictures(
                 path = unit.picture(out, item)
                 if not path.is_file():
                     write_bytes(path, png(to_pil(image)))
-                bar.update()
+                bar.forward(1)
             check()
     processes.wait()
 
@@ -86,7 +86,7 @@ def score_pictures(
         with _bar(metric.name, units, processes) as bar:
             for unit in processes.share(units):
                 write_tensors(unit.scores(out, metric.name), _score(metric, scorer, unit, out), {})
-                bar.update(len(unit.items))
+                bar.forward(len(unit.items))
                 check()
         processes.wait()
     return missing
@@ -118,7 +118,7 @@ def read_pictures(paths: Sequence[Path]) -> Tensor:
     return torch.cat(found)
 
 
-def _bar(name: str, units: Sequence[Unit], processes: Processes) -> tqdm:
+def _bar(name: str, units: Sequence[Unit], processes: Processes) -> Phase:
     """The main process shows its own share, which is as large as the others'."""
     total = sum(len(unit.items) for unit in processes.share(units))
-    return tqdm(total=total, desc=name, unit="picture", dynamic_ncols=True, disable=not processes.is_main or not total)
+    return Phase(name, total, "picture", shown=processes.is_main and total > 0)
