@@ -60,8 +60,17 @@ def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:
     return total / len(prompts)
 
 
-def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
-    """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
+@dataclass(frozen=True)
+class ConceptStates:
+    """The tokens of a concept's prompts and what each becomes, [m, d] float64, both divided by the root of how many
+    prompts there are; `c` and `towards` of `ConceptMoments` are their products."""
+
+    s: Tensor
+    g: Tensor
+
+
+def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
+    """The tokens of a concept's name and synonyms in its templates, against those of its anchor in the same ones."""
     pairs = target.pairs()
     before = torch.cat(list(_batches(denoiser, [c_e for c_e, _ in pairs])))
     after = torch.cat(list(_batches(denoiser, [c_n for _, c_n in pairs])))
@@ -77,8 +86,14 @@ def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
         words = [max(first, other - (last - place)) for place in range(first, last)]
         columns += [before[i, : last + n]]
         becomes += [before[i, :first], after[i, words], after[i, other : other + n]]
-    s, g = torch.cat(columns), torch.cat(becomes)
-    return ConceptMoments(s.T @ s / len(pairs), (g - s).T @ s / len(pairs))
+    root = len(pairs) ** 0.5
+    return ConceptStates(torch.cat(columns) / root, torch.cat(becomes) / root)
+
+
+def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
+    """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
+    found = concept_states(denoiser, target)
+    return ConceptMoments(found.s.T @ found.s, (found.g - found.s).T @ found.s)
 
 
 def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
