@@ -8,7 +8,7 @@ It is as large for a thousand prompts as for one, so lists of any length are gon
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
+WHOLE = 4  # words: as many are a caption, which is put into no template
 MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
 _VOCABULARIES: dict[str, Tensor] = {}
@@ -103,7 +104,8 @@ def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
     """
     templates = dict.fromkeys(t for target in request.targets for t in target.templates)
     anchors = dict.fromkeys(target.anchor for target in request.targets if target.anchor)
-    named = [fill(t, word) for word in dict.fromkeys([*request.retain, *anchors]) for t in templates]
+    words = dict.fromkeys([*request.retain, *anchors])
+    named = [prompt for word in words for prompt in _prompts(word, templates)]
     named = [prompt for prompt in dict.fromkeys(named) if not request.erases(prompt)]
     if len(named) > MOST_NAMED:
         named = random.Random(request.seed).sample(named, MOST_NAMED)
@@ -111,6 +113,11 @@ def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
     if general:
         total = total + general_moment(denoiser, [p for t in request.targets for p in (t.concept, *t.synonyms)])
     return total
+
+
+def _prompts(word: str, templates: Iterable[str]) -> list[str]:
+    """What is kept of a retained word: its prompts; of a whole caption, itself."""
+    return [word] if len(word.split()) >= WHOLE else [fill(t, word) for t in templates]
 
 
 def general_moment(denoiser: Denoiser, without: Sequence[str]) -> Tensor:

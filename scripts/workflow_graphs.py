@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scripts.workflow_many import combine_shared_erasures, opt_out_a_list
 from scripts.workflow_parts import (
     COMPARE,
     DRAW,
@@ -297,6 +298,8 @@ def all_graphs(digest: str = "") -> dict[str, Graph]:
         "score_a_batch_with_nudenet": score_a_batch_with_nudenet(),
         "erase_from_your_checkpoint": erase_from_your_checkpoint(),
         "erase_closed_form": erase_closed_form(),
+        "combine_shared_erasures": combine_shared_erasures(digest),
+        "opt_out_a_list": opt_out_a_list(),
         "attribution_before_and_after": attribution_before_and_after(),
         "show_an_evaluation": show_an_evaluation(digest),
     }

@@ -20,7 +20,12 @@ from scripts.workflow_parts import EXAMPLE, SD15
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 EXAMPLES = FOLDER.with_name("shared_examples")
-SHARED = ("apply_a_shared_erasure", "recover_with_the_hidden_prompt", "show_an_evaluation")
+SHARED = (
+    "apply_a_shared_erasure",
+    "combine_shared_erasures",
+    "recover_with_the_hidden_prompt",
+    "show_an_evaluation",
+)
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # How many output nodes give pictures, and how many text.
 PROMISED = {
@@ -31,6 +36,8 @@ PROMISED = {
     "score_a_batch_with_nudenet": (2, 2),
     "erase_from_your_checkpoint": (2, 1),
     "erase_closed_form": (2, 1),
+    "combine_shared_erasures": (2, 3),
+    "opt_out_a_list": (4, 1),
     "attribution_before_and_after": (2, 3),
     "show_an_evaluation": (2, 2),
 }
