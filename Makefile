@@ -2,10 +2,13 @@
 # makes its own environment.
 #   TORCH  the torch requirement. 2.13.0 by default; where pip would fetch a CUDA build you do not need, name a CPU
 #          index with INDEX, or a build you have
+#   VISION the torchvision of that torch, which the tests' tools ask for: without it pip takes the newest, and another
+#          torch with it
 #   COMFYUI_PATH  a ComfyUI of your own to test on, in an environment with its own requirements (COMFYUI_PATH=~/ComfyUI make test)
 #   INDEX  extra arguments for pip, such as --index-url or --extra-index-url
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+VISION ?= torchvision==0.28.0
 INDEX ?=
 OUT ?= out/demo
 TESTS = .venv-test$(if $(COMFYUI_PATH),-own)
@@ -35,6 +38,7 @@ comfyui:
 $(TESTS)/ready: requirements.txt requirements-test-host.txt requirements-test-tools.txt pyproject.toml
 	$(PYTHON) -m venv $(TESTS)
 	$(TESTS)/bin/python $(PIP) "$(TORCH)"
+	$(TESTS)/bin/python $(PIP) --no-deps "$(VISION)"
 	$(TESTS)/bin/python $(PIP) -e ".[test]"
 	$(TESTS)/bin/python scripts/comfyui_host.py install
 	touch $@

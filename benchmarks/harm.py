@@ -19,7 +19,7 @@ from many import SINGLE_KPOP, asked, lists, singles
 from pocket_objects import OBJECTS
 
 from eraser_core.erasure import stack
-from eraser_core.many.combine import CombineSettings, Source, combine
+from eraser_core.many.combine import CombineSettings, combine, source
 from eraser_core.many.harm import harm
 from eraser_core.models import open_model
 
@@ -39,7 +39,7 @@ def main() -> int:
     of = lists(model, OBJECTS[:2] if args.smoke else OBJECTS, 0)
     made = singles(model, of, dict(common.SMOKE) if args.smoke else SINGLE_KPOP, 0)
     files = [one.erasure for one in made]
-    sources = [Source(r.targets[0].concept, e, r) for r, e in zip(of.requests, files, strict=True)]
+    sources = [source(r.targets[0].concept, e) for r, e in zip(of.requests, files, strict=True)]
     joint = combine(model.denoiser, sources, CombineSettings()).erasure
     others = [*of.retained, *of.unnamed]
     n = 1 if args.smoke else args.images

@@ -35,6 +35,8 @@ HEADINGS = {
     "rows_nograd": "rows without gradient",
     "rows_grad": "rows with gradient",
     "pool_seconds": "seconds of one denoising",
+    "solve_s": "seconds without the texts",
+    "text_s": "seconds of reading texts",
     "peak_bytes": "peak, bytes",
     "fewer_rows": "times fewer rows",
     "faster": "times faster",
@@ -60,6 +62,7 @@ HEADINGS = {
     # precision
     "delta": "size of the change",
     "kb": "file, kB",
+    "mb": "file, MB",
     "cosine": "cosine with the change",
     "along": "share left along it",
     "error": "relative error",

@@ -29,7 +29,7 @@ from eraser_core.evaluation.examiner import Question
 from eraser_core.evaluation.metrics.objects import Rate, esr, psr
 from eraser_core.evaluation.pocket.tasks import object_task, questions
 from eraser_core.hidden_prompt import HiddenPrompt
-from eraser_core.many.combine import CombineSettings, Source, combine
+from eraser_core.many.combine import CombineSettings, combine, source
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.pocket.concepts import Concept
@@ -135,7 +135,7 @@ def run(model: Model, rows: common.Rows, names: Sequence[str], n: int, seed: int
     if lacks("KPOP files stacked") or lacks("KPOP files combined"):
         alone = singles(model, of, {**SINGLE_KPOP, **quick}, seed)
         own = [one.prompts[0] for one in alone]
-        sources = [Source(r.targets[0].concept, a.erasure, r) for r, a in zip(of.requests, alone, strict=True)]
+        sources = [source(r.targets[0].concept, a.erasure) for r, a in zip(of.requests, alone, strict=True)]
         found = combine(model.denoiser, sources, CombineSettings(), [[p] for p in own])
         add("KPOP files combined", found.erasure.as_edit(), found.prompts, found.seconds + found.text_seconds)
         together = stack([one.erasure for one in alone], [1.0] * len(alone))

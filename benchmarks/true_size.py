@@ -70,9 +70,15 @@ class RandomText:
 
 
 def denoiser(
-    name: str, narrow: bool, side: int, dtype: torch.dtype, budget: Budget, device: str = "cpu"
+    name: str,
+    narrow: bool,
+    side: int,
+    dtype: torch.dtype,
+    budget: Budget,
+    device: str = "cpu",
+    reader: type[RandomText] | None = None,
 ) -> DiffusersDenoiser:
-    """A UNet with small random weights behind the seam; it draws no pictures."""
+    """A UNet with small random weights behind the seam, and a reader of texts; it draws no pictures."""
     config = {**unet_config(name, narrow), "sample_size": side}
     generator = torch.Generator(device).manual_seed(0)
     with torch.device("meta"):
@@ -83,7 +89,7 @@ def denoiser(
 
     unet = filled(lambda: UNet2DConditionModel(**config), tensor, device)
     pooled = config.get("projection_class_embeddings_input_dim", 0)
-    text = RandomText(config["cross_attention_dim"], pooled - 6 * 256 if pooled else 0, device)
+    text = (reader or RandomText)(config["cross_attention_dim"], pooled - 6 * 256 if pooled else 0, device)
     schedule = NoiseSchedule.scaled_linear()
     return DiffusersDenoiser(FAMILIES[name], unet, text, _no_pictures, schedule, base_hash="", budget=budget)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,20 +24,38 @@ def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
     return denoiser.encode(phrases).tokens.float().flatten(1)
 
 
-def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
-    """The candidate whose embedding has the largest cosine with the concept's, both centred on the candidates' mean.
+class Candidates:
+    """Words of which one takes a concept's place. They are read once, however many concepts ask.
 
-    Embeddings are means over `prompts`, with the concept in the place of {}. A style needs the prompts in which it is
+    Embeddings are means over `prompts`, with the word in the place of {}. A style needs the prompts in which it is
     erased: alone it reads otherwise than after an object's name.
     """
-    others = [c for c in candidates if c.lower() != concept.lower()]
-    if not others:
-        raise RequestError(f"no anchor can be chosen for {concept!r}: name one, or concepts to retain")
-    vectors = torch.stack(
-        [embed(denoiser, [prompt.replace("{}", word) for prompt in prompts]).mean(0) for word in [concept, *others]]
-    )
-    vectors = vectors - vectors[1:].mean(0)
-    return others[int(F.cosine_similarity(vectors[:1], vectors[1:]).argmax())]
+
+    def __init__(self, denoiser: Denoiser, words: Sequence[str], prompts: Sequence[str] = ("{}",)):
+        self.words = tuple(words)
+        self._denoiser, self._prompts = denoiser, tuple(prompts)
+        self._vectors = [self._read(word) for word in self.words]
+
+    def nearest(self, concept: str, without: Collection[str] = ()) -> str:
+        """The word whose embedding has the largest cosine with the concept's, both centred on the words' mean.
+
+        Neither the concept itself nor a word `without` (lower case) is taken. RequestError where none is left.
+        """
+        gone = {concept.lower(), *without}
+        others = [i for i, word in enumerate(self.words) if word.lower() not in gone]
+        if not others:
+            raise RequestError(f"no anchor can be chosen for {concept!r}: name one, or concepts to retain")
+        vectors = torch.stack([self._read(concept), *(self._vectors[i] for i in others)])
+        vectors = vectors - vectors[1:].mean(0)
+        return self.words[others[int(F.cosine_similarity(vectors[:1], vectors[1:]).argmax())]]
+
+    def _read(self, word: str) -> Tensor:
+        return embed(self._denoiser, [prompt.replace("{}", word) for prompt in self._prompts]).mean(0)
+
+
+def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
+    """As `Candidates.nearest`, for one concept."""
+    return Candidates(denoiser, candidates, prompts).nearest(concept)
 
 
 def anchored(

@@ -15,6 +15,7 @@ from PIL import Image
 
 SPEC = "1.0.0"
 THUMBNAIL, QUALITY = 256, 80  # pixels a side, as the specification recommends; of the JPEG
+MOST_NAMED = 20  # concepts in a title: programs show it in a line
 USAGE = "modelspec.usage_hint"
 COMFYUI = "https://github.com/comfyanonymous/ComfyUI"  # whose names the entries' keys have
 
@@ -67,12 +68,20 @@ def made_facts(targets: Sequence[tuple[str, str]], method: str) -> dict[str, str
     names = [concept for concept, _ in targets]
     said = [f"{concept} (drawn instead: {anchor or 'nothing in particular'})" for concept, anchor in targets]
     return {
-        "modelspec.title": "erased: " + ", ".join(names),
-        "modelspec.description": f"Hides {', '.join(said)}. Made by ConceptEraser, method {method}. Whoever leaves this "
+        "modelspec.title": "erased: " + _some(names),
+        "modelspec.description": f"Hides {_some(said)}. Made by ConceptEraser, method {method}. Whoever leaves this "
         "file out has the original model.",
-        "modelspec.tags": ", ".join(dict.fromkeys(["concept-erasure", method, *(n.replace(",", " ") for n in names)])),
+        "modelspec.tags": ", ".join(
+            dict.fromkeys(["concept-erasure", method, *(n.replace(",", " ") for n in names[:MOST_NAMED])])
+        ),
         "modelspec.date": now(),
     }
+
+
+def _some(words: Sequence[str]) -> str:
+    """The first of a long list, and how many more there are."""
+    more = f" and {len(words) - MOST_NAMED} more" if len(words) > MOST_NAMED else ""
+    return ", ".join(words[:MOST_NAMED]) + more
 
 
 def thumbnail(picture: Image.Image) -> str:

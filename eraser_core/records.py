@@ -41,6 +41,16 @@ class Record(BaseModel):
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
+class OptOutRecord(Record):
+    """The value of `erasure.optout`: hashes of a register and of its request, and how many of its names are erased."""
+
+    register_hash: str
+    request: str
+    names: int
+    left_out: int
+    verified: bool
+
+
 class ErasureRecord(Record):
     """The `erasure.*` entries of an erasure's metadata; how it came about may be left out, but not be wrong."""
 
@@ -55,6 +65,7 @@ class ErasureRecord(Record):
     retain: Json[tuple[str, ...]] = ()
     request: Json[Request] | None = None
     settings: Json[dict[str, Any]] | None = None
+    optout: Json[OptOutRecord] | None = None
     tensors_hash: str | None = None
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,12 @@ from .errors import RequestError
 def fill(template: str, phrase: str) -> str:
     """Put a phrase where the template says {}."""
     return " ".join(template.replace("{}", phrase).split())
+
+
+def says(text: str, phrase: str) -> bool:
+    """Whether a text holds a phrase, by whole words and in any case; its article aside."""
+    bare = re.sub(r"^(an?|the)\s+", "", phrase.strip(), flags=re.IGNORECASE)
+    return re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,10 @@ class Request:
                     f"the retain set holds {prompt!r}, which is the concept {erased[prompt.lower()]!r} to erase: "
                     "take it out of one of the two"
                 )
+
+    def erases(self, text: str) -> bool:
+        """Whether a text holds a concept of this request, or a synonym of one."""
+        return any(says(text, phrase) for t in self.targets for phrase in (t.concept, *t.synonyms))
 
     def facts(self) -> dict[str, Any]:
         """The request as plain JSON values."""

@@ -7,6 +7,7 @@ It is as large for a thousand prompts as for one, so lists of any length are gon
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
+MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
 _VOCABULARIES: dict[str, Tensor] = {}
 
@@ -58,8 +60,17 @@ def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:
     return total / len(prompts)
 
 
-def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
-    """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
+@dataclass(frozen=True)
+class ConceptStates:
+    """The tokens of a concept's prompts and what each becomes, [m, d] float64, both divided by the root of how many
+    prompts there are; `c` and `towards` of `ConceptMoments` are their products."""
+
+    s: Tensor
+    g: Tensor
+
+
+def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
+    """The tokens of a concept's name and synonyms in its templates, against those of its anchor in the same ones."""
     pairs = target.pairs()
     before = torch.cat(list(_batches(denoiser, [c_e for c_e, _ in pairs])))
     after = torch.cat(list(_batches(denoiser, [c_n for _, c_n in pairs])))
@@ -75,15 +86,27 @@ def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
         words = [max(first, other - (last - place)) for place in range(first, last)]
         columns += [before[i, : last + n]]
         becomes += [before[i, :first], after[i, words], after[i, other : other + n]]
-    s, g = torch.cat(columns), torch.cat(becomes)
-    return ConceptMoments(s.T @ s / len(pairs), (g - s).T @ s / len(pairs))
+    root = len(pairs) ** 0.5
+    return ConceptStates(torch.cat(columns) / root, torch.cat(becomes) / root)
+
+
+def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
+    """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
+    found = concept_states(denoiser, target)
+    return ConceptMoments(found.s.T @ found.s, (found.g - found.s).T @ found.s)
 
 
 def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
-    """K [d, d]: retained prompts and anchors in the targets' templates, and the general vocabulary, in equal parts."""
+    """K [d, d]: retained prompts and anchors in the targets' templates, and the general vocabulary, in equal parts.
+
+    A prompt that holds a concept to erase is none to keep, such as a retained object in a style that is erased too.
+    """
     templates = dict.fromkeys(t for target in request.targets for t in target.templates)
     anchors = dict.fromkeys(target.anchor for target in request.targets if target.anchor)
     named = [fill(t, word) for word in dict.fromkeys([*request.retain, *anchors]) for t in templates]
+    named = [prompt for prompt in dict.fromkeys(named) if not request.erases(prompt)]
+    if len(named) > MOST_NAMED:
+        named = random.Random(request.seed).sample(named, MOST_NAMED)
     total = moment(denoiser, ["", *named])
     if general:
         total = total + general_moment(denoiser, [p for t in request.targets for p in (t.concept, *t.synonyms)])
@@ -93,21 +116,35 @@ def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
 def general_moment(denoiser: Denoiser, without: Sequence[str]) -> Tensor:
     """The moment [d, d] of the general vocabulary but for the words of the phrases `without`."""
     words, gone = general_words(denoiser.family), general_words_in(denoiser.family, without)
-    total = len(words) * _whole_vocabulary(denoiser, words)
+    total = len(words) * whole_vocabulary(denoiser)
     if gone:
         total = total - len(gone) * moment(denoiser, gone)
     return total / (len(words) - len(gone))
 
 
-def _whole_vocabulary(denoiser: Denoiser, words: Sequence[str]) -> Tensor:
-    """Read once for each text encoder: it takes the most of a solve's time, and the next solve needs it again."""
+def reader_hash(denoiser: Denoiser) -> str:
+    """Tells text encoders apart: a hash of how one reads three short prompts."""
+    words = general_words(denoiser.family)
     probe = denoiser.encode(["", words[0], words[-1]]).tokens.detach().cpu().contiguous()
-    key = tensors_hash({"states": probe})
-    if key not in _VOCABULARIES:
-        if len(_VOCABULARIES) == MOST_KEPT:
-            _VOCABULARIES.pop(next(iter(_VOCABULARIES)))
-        _VOCABULARIES[key] = moment(denoiser, words)
-    return _VOCABULARIES[key]
+    return tensors_hash({"states": probe})
+
+
+def know_vocabulary(reader: str, found: Tensor) -> None:
+    """Take the moment of a text encoder's whole vocabulary from a file that an earlier run left."""
+    if len(_VOCABULARIES) == MOST_KEPT:
+        _VOCABULARIES.pop(next(iter(_VOCABULARIES)))
+    _VOCABULARIES[reader] = found
+
+
+def whole_vocabulary(denoiser: Denoiser) -> Tensor:
+    """C [d, d] of the general vocabulary.
+
+    It is read once for each text encoder: it takes the most of a solve's time, and the next solve needs it again.
+    """
+    reader = reader_hash(denoiser)
+    if reader not in _VOCABULARIES:
+        know_vocabulary(reader, moment(denoiser, general_words(denoiser.family)))
+    return _VOCABULARIES[reader]
 
 
 def normal_matrix(c: Tensor, kept: Tensor, weight: float, ridge: float) -> Tensor:
@@ -126,15 +163,19 @@ def joint_map(denoiser: Denoiser, request: Request, weight: float, ridge: float,
 
     UCE's least squares with each concept counted once, however many its templates, and with all tokens of a prompt.
     """
-    c = towards = None
-    for target in request.targets:
+    first, *others = request.targets
+    found = concept_moments(denoiser, first)
+    c, towards = found.c, found.towards
+    for target in others:
         found = concept_moments(denoiser, target)
-        c = found.c if c is None else c.add_(found.c)
-        towards = found.towards if towards is None else towards.add_(found.towards)
-    if c is None or towards is None:
-        raise ValueError("a request has a target")
-    m = normal_matrix(c, kept_moment(denoiser, request, general), weight, ridge)
-    return torch.linalg.solve(m, towards.T).T
+        c.add_(found.c)
+        towards.add_(found.towards)
+    return solved_map(ConceptMoments(c, towards), kept_moment(denoiser, request, general), weight, ridge)
+
+
+def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float) -> Tensor:
+    """E [d, d] float64 of `joint_map`, from the sums over all concepts."""
+    return torch.linalg.solve(normal_matrix(sums.c, kept, weight, ridge), sums.towards.T).T
 
 
 def closed_start(denoiser: Denoiser, request: Request) -> dict[str, LowRank]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from comfy_api.latest import io, ui
 
 from eraser_core.erasure import Erasure, load_erasure, not_loaded
@@ -58,6 +59,12 @@ class ApplySanitizedUNet(io.ComfyNode):
                 schema.Erasure.Input(
                     "erasure", optional=True, tooltip="From Train Concept Eraser or Load Erasure; wins over the file."
                 ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The CLIP of the same checkpoint. With it the node says whether several erasures together harm "
+                    "other words, before a picture is drawn.",
+                ),
             ],
             [io.Model.Output(display_name="MODEL", tooltip="The sanitized model.")],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
@@ -73,13 +80,41 @@ class ApplySanitizedUNet(io.ComfyNode):
 
     @classmethod
     @checked
-    def execute(cls, model: Any, erasure_name: str, strength: float, erasure: Erasure | None = None) -> io.NodeOutput:
+    def execute(
+        cls, model: Any, erasure_name: str, strength: float, erasure: Erasure | None = None, clip: Any = None
+    ) -> io.NodeOutput:
         source = "socket"
         if erasure is None:
             if erasure_name in ("", FROM_SOCKET):
                 raise RequestError("choose an erasure file, or connect Train Concept Eraser or Load Erasure")
             erasure, source = load_listed(erasure_name, cls.hidden), erasure_name
-        return io.NodeOutput(host_model.apply_erasure(model, erasure, strength, source))
+        applied = host_model.apply_erasure(model, erasure, strength, source)
+        text = "\n".join(_to_say(erasure, applied, clip))
+        if text:
+            say(text, str(cls.hidden.unique_id or ""))
+        return io.NodeOutput(applied)
+
+
+def _to_say(erasure: Erasure, applied: Any, clip: Any) -> list[str]:
+    """The register that the erasure carries out, and what it harms beside those that the MODEL carries already."""
+    from eraser_core.optout.said import optout_of  # not at start: it brings pydantic
+
+    register = optout_of(erasure.facts)
+    lines = [f"opt-outs: {register}"] if register else []
+    carried = host_model.stack_of(applied)
+    if len(carried) > 1 and clip is None:
+        lines.append(
+            f"{len(carried)} erasures together may harm the rest. Connect clip to be told, or use Combine Erasures"
+        )
+    elif len(carried) > 1:
+        from eraser_core.many.harm import stacked
+
+        from .host.denoiser import UnloadedDenoiser
+
+        with torch.inference_mode(False), torch.no_grad():
+            denoiser = UnloadedDenoiser(host_model.unpatched(applied), clip)
+            lines.append(stacked(denoiser, [e for e, _ in carried], [s for _, s in carried]))
+    return [line for line in lines if line]
 
 
 class LoadErasure(io.ComfyNode):
@@ -147,7 +182,10 @@ class ErasureInfo(io.ComfyNode):
 
 def describe(erasure: Erasure) -> list[str]:
     """Facts of an erasure, one a line."""
+    from eraser_core.optout.said import optout_of  # not at start: it brings pydantic
+
     facts = erasure.facts
+    register = optout_of(facts)
     targets = json.loads(facts.get("erasure.targets", "[]"))
     anchors = json.loads(facts.get("erasure.anchor", "[]"))
     retain = json.loads(facts.get("erasure.retain", "[]"))
@@ -160,6 +198,7 @@ def describe(erasure: Erasure) -> list[str]:
         ),
         f"retained: {shown or 'nothing was named'}",
         f"method: {facts.get('erasure.method', '?')} ({facts.get('erasure.paper', '?')})",
+        *([f"opt-outs: {register}"] if register else []),
         f"made for: {erasure.family}, base {erasure.base_hash[:12]}",
         f"size: {len(erasure.entries)} weights, {numbers:,} numbers",
         *stored(erasure),

@@ -13,10 +13,11 @@ from ..files import read_tensors
 from ..hidden_prompt import SCHEMA as PROMPT_SCHEMA
 from ..hidden_prompt import load_prompts
 from ..methods import METHODS
+from ..optout.said import optout_of
 from .said import command
 
 _HIDDEN = ("hidden_prompt.key_seed", "erasure.keys")  # the one is secret, the other thousands of letters
-_SHOWN = 8  # words of a retain set
+_SHOWN = 8  # words of a retain set, and concepts
 
 
 def about(path: Path) -> str:
@@ -51,6 +52,8 @@ def _erasure(path: Path, erasure: Erasure) -> dict[str, Any]:
         f"{concept}, drawing {anchor or 'nothing in particular'} in its place"
         for concept, anchor in zip(concepts, anchors, strict=False)
     ]
+    if len(pairs) > _SHOWN:
+        pairs = [*pairs[:_SHOWN], f"and {len(pairs) - _SHOWN} more"]
     method = METHODS.get(facts.get("erasure.method", ""))
     ranks = {entry.rank if isinstance(entry, LowRank) else 0 for entry in erasure.entries.values()}
     rank = "dense" if ranks == {0} else f"rank {max(ranks)}" if 0 not in ranks else "partly dense"
@@ -63,7 +66,8 @@ def _erasure(path: Path, erasure: Erasure) -> dict[str, Any]:
         "base model": f"{erasure.family}, hash {erasure.base_hash[:12] or 'unknown'}",
         "made": facts.get("modelspec.date", "it does not say when"),
     }
-    return {"kind": "an erasure, to apply or share", "lines": lines}
+    register = optout_of(facts)
+    return {"kind": "an erasure, to apply or share", "lines": lines | ({"opt-outs": register} if register else {})}
 
 
 def _prompts(path: Path) -> dict[str, Any]:

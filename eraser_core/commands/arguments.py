@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import __version__
-from . import combine, examples, share
+from . import combine, examples, optout, share
 from .checks import real, seed, whole
 
 PROG = "python -m eraser_core"
@@ -125,7 +125,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     _several(what, "--prompt", "what to draw; one or several", required=True)
     what.add_argument("--n", type=whole(1), default=4, help="pictures a prompt (default: 4)")
-    _several(what, "--erasure", "an erasure file; several stack", type=Path, default=[], metavar="FILE")
+    _several(
+        what, "--erasure", "erasure files or folders of them; several stack", type=Path, default=[], metavar="FILE"
+    )
     what.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
     _several(what, "--hidden-prompt", "hidden prompt files; one prompt is used", type=Path, default=[], metavar="FILE")
     what.add_argument("--concept", help="whose prompt, where there are several")
@@ -151,7 +153,14 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 
 def _score(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
-    _several(what, "--erasure", "erasure files, each scored by itself", type=Path, required=True, metavar="FILE")
+    _several(
+        what,
+        "--erasure",
+        "erasure files or folders of them, each scored by itself",
+        type=Path,
+        required=True,
+        metavar="FILE",
+    )
     _several(
         what, "--hidden-prompt", "their hidden prompt files, to score recovery", type=Path, default=[], metavar="FILE"
     )
@@ -180,7 +189,7 @@ def _knows(parser: argparse.ArgumentParser) -> None:
 def _benchmark(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("suite", choices=("pocket", "imagenette", "i2p", "artists"), help="which suite")
-    _several(what, "--erasure", "erasure files to compare", type=Path, default=[], metavar="FILE")
+    _several(what, "--erasure", "erasure files to compare, or folders of them", type=Path, default=[], metavar="FILE")
     _several(what, "--hidden-prompt", "hidden prompt files of some of them", type=Path, default=[], metavar="FILE")
     _several(what, "--artist", "artists: names (default: the slides' five)", metavar="NAME")
     what.add_argument("--classes", type=whole(1), help="pocket: how many kept objects are asked for (default: all)")
@@ -224,7 +233,9 @@ def _info(parser: argparse.ArgumentParser) -> None:
 def _merge(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("--model", required=True, help="a .safetensors checkpoint")
-    _several(what, "--erasure", "an erasure file; several stack", type=Path, required=True, metavar="FILE")
+    _several(
+        what, "--erasure", "erasure files or folders of them; several stack", type=Path, required=True, metavar="FILE"
+    )
     what.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
     files = parser.add_argument_group("files")
     files.add_argument("--out", type=Path, metavar="FILE", required=True, help="the checkpoint to write")
@@ -251,6 +262,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "several erasures in one file, and the rest stays",
         "FILE [...] --out DIR",
         combine.add_arguments,
+    ),
+    "optout": (
+        "erase a register of names, and keep up with it",
+        "REGISTER --out DIR",
+        optout.add_arguments,
     ),
     "share": (
         "a folder to upload: the erasure, a picture, figures, a card",

@@ -18,6 +18,7 @@ from ..evaluation.suites.processes import Processes, processes
 from ..evaluation.suites.run import Options, run_suite
 from ..hidden_prompt import HiddenPrompt, load_prompts
 from ..locks import LOCK, locked
+from ..many.files import listed
 from ..models import Model
 from .folder import of_run
 from .generate import load_edit
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         logging.getLogger().setLevel(logging.WARNING)
     device = others.device(args.device)
     model = opened(args, device)
-    subjects = _subjects(args.erasure, args.hidden_prompt)
+    subjects = _subjects(listed(args.erasure), args.hidden_prompt)
     edits = {subject.name: _edit(model, subject) for subject in subjects}
     asked = Asked(
         args.images, args.classes, args.prompts, tuple(args.artist or ()), args.weights, args.reference, device

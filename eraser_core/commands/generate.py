@@ -18,6 +18,8 @@ from ..evaluation.examiner import BATCH
 from ..evaluation.report import grid
 from ..files import write_bytes
 from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..many.files import listed
+from ..many.harm import stacked
 from ..models import Model
 from . import checks
 from .loading import opened
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     checks.named(args.prompt, "--prompt")
     model = opened(args)
     checks.fits(model.denoiser.excess, args.prompt)
-    edit = load_edit(model, args.erasure, args.strength)
+    edit = load_edit(model, listed(args.erasure), args.strength)
     hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
     with drawing(model.examiner, "drawing", args.n * len(args.prompt)):
         rows = _draw(args, model, edit, hidden)
@@ -87,6 +89,9 @@ def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | 
             log.warning("%s was made on another model of this family: it may erase less", path)
     if not erasures:
         return None
+    warning = stacked(model.denoiser, erasures, [strength] * len(erasures))
+    if warning:
+        log.warning("%s", warning)
     edit = stack(erasures, [strength] * len(erasures))
     return FrozenEdit({key: delta.to(model.denoiser.device) for key, delta in edit.deltas.items()})
 

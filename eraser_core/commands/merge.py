@@ -13,6 +13,7 @@ from ..erasure import load_erasure
 from ..errors import OutputError, RequestError
 from ..files import sweep_file
 from ..locks import locked
+from ..many.files import listed
 from ..merge import merge
 from ..models import POCKET
 from .said import command
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 def run(args: argparse.Namespace) -> int:
     """Write one file."""
+    args.erasure = listed(args.erasure)
     model = Path(args.model)
     if args.model == POCKET:
         targets = json.loads(load_erasure(args.erasure[0]).facts.get("erasure.targets", "[]"))
@@ -38,6 +40,10 @@ def run(args: argparse.Namespace) -> int:
     for path, erasure in zip(args.erasure, erasures, strict=True):
         if erasure.base_hash != base_hash:
             log.warning("%s was made on another model of this family: it may erase less", path)
+    if len(erasures) > 1:
+        log.warning(
+            "%d erasures are stacked, which may harm the rest: `combine` makes one of them first", len(erasures)
+        )
     with locked(args.out.with_name(f".{args.out.name}.lock"), args.out):
         sweep_file(args.out)
         _claim(args.out, args.force)  # again: another merge may have ended there since

@@ -12,6 +12,7 @@ from ..errors import FileFormatError, RequestError
 from ..evaluation.pocket.tasks import Task, category_of, task_of
 from ..files import write_json
 from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..many.files import listed
 from ..models import Model
 from ..pocket import Concepts
 from . import checks
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     model = opened(args)
     if model.concepts is None:
         raise RequestError("there is no judge for this model: `score` works on the pocket model")
+    args.erasure = listed(args.erasure)
     edits = [load_edit(model, [path], 1.0) for path in args.erasure]  # refuses what was made for another model
     prompts = dict(_prompts(path) for path in args.hidden_prompt)
     erasures = [load_erasure(path) for path in args.erasure]

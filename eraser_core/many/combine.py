@@ -28,15 +28,14 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..erasing import described
-from ..erasure import Entry, Erasure, LowRank, check_fits
+from ..erasure import Dense, Entry, Erasure, LowRank, check_fits
 from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
 from ..request import Request
-from ..text_moments import RIDGE, ConceptMoments, concept_moments, kept_moment, normal_matrix
+from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
-CUT = 1e-6  # of a concept's moment: directions with less than this share of it are left out
-OVER = 8  # columns more than the rank in the randomised decomposition
+MISSED = 1e-4  # of the change's sum of squares, which a rank that is not given leaves out at most
 
 
 class CombineSettings(BaseModel):
@@ -49,7 +48,7 @@ class CombineSettings(BaseModel):
     )
     ridge: float = Field(RIDGE, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
     general: bool = Field(True, description="keep a general vocabulary too, not only what the files retain")
-    rank: int = Field(0, ge=0, description="rank of the file; 0 for as many as hold all but 1e-4 of the change")
+    rank: int = Field(0, ge=0, description="rank of the file; 0 for as much as holds all but 1e-4 of the change")
 
 
 def configured(kept: float | None, rank: int | None) -> CombineSettings:
@@ -64,11 +63,12 @@ def configured(kept: float | None, rank: int | None) -> CombineSettings:
 
 @dataclass(frozen=True)
 class Source:
-    """One file to combine: its name for messages, what it holds, and what it was asked for."""
+    """One file to combine: its name for messages, what it holds, what it was asked for, and its hash."""
 
     name: str
     erasure: Erasure
     request: Request
+    hash: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def source(name: str, erasure: Erasure) -> Source:
             f"{name} does not say which concept it erases: it is a plain LoRA, or some program rewrote it. Apply it beside "
             "the combined file"
         )
-    return Source(name, erasure, Request.from_facts(json.loads(erasure.fact("request"))))
+    return Source(name, erasure, Request.from_facts(json.loads(erasure.fact("request"))), erasure.hash())
 
 
 def joint_request(sources: Sequence[Source]) -> tuple[Request, tuple[str, ...]]:
@@ -164,12 +164,13 @@ def combine(
     check(denoiser, sources)
     request, notes = joint_request(sources)
     began = time.monotonic()
-    concepts = [[concept_moments(denoiser, target) for target in one.request.targets] for one in sources]
+    states = [torch.cat([concept_states(denoiser, t).s for t in one.request.targets]) for one in sources]
     kept = kept_moment(denoiser, request, settings.general)
     read = time.monotonic()
     weights = denoiser.weights("xattn-kv")
-    solved = _solve(weights, sources, concepts, kept, settings)
-    entries, error = _low_rank(solved, concepts, settings.rank)
+    c = _moment(states)
+    solved = _solve(weights, sources, states, c, kept, settings)
+    entries, error = low_rank(solved, c, settings.rank)
     made = described(denoiser, request, NAME, PAPER, settings.model_dump(), entries)
     made = replace(made, facts={**made.facts, "erasure.combined_from": _from(sources)}).to(dtype)
     fitted = tuple(
@@ -180,64 +181,73 @@ def combine(
     return Combined(made, request, fitted, error, time.monotonic() - read, read - began, notes)
 
 
+def _moment(states: Sequence[Tensor]) -> Tensor:
+    """The sum of all concepts' moments, [d, d] float64."""
+    d = states[0].shape[1]
+    total = torch.zeros(d, d, dtype=torch.float64)
+    for s in states:
+        total.addmm_(s.T, s)
+    return total
+
+
 def _solve(
     weights: Mapping[str, Tensor],
     sources: Sequence[Source],
-    concepts: Sequence[Sequence[ConceptMoments]],
+    states: Sequence[Tensor],
+    c: Tensor,
     kept: Tensor,
     settings: CombineSettings,
 ) -> dict[str, Tensor]:
-    """dW [out, d] float32 of every layer that some file changes."""
-    own = [torch.stack([c.c for c in found]).sum(0) for found in concepts]
-    inverse = torch.linalg.inv(normal_matrix(torch.stack(own).sum(0), kept, settings.kept, settings.ridge)).float()
+    """dW [out, d] float32 of every layer that some file changes, on the weights' device."""
+    inverse = torch.linalg.inv(normal_matrix(c, kept, settings.kept, settings.ridge)).float()
+    device = next(iter(weights.values())).device
     sums: dict[str, Tensor] = {}
-    for one, c in zip(sources, own, strict=True):
-        s, u = torch.linalg.eigh(c)
-        keep = s > CUT * s.sum()
-        u, s = u[:, keep].float(), s[keep].float()
+    for one, states_of_one in zip(sources, states, strict=True):
+        s = states_of_one.float().to(device)
+        read: tuple[Tensor, Tensor] | None = None  # closed forms have one `down` in all layers
         for key, entry in one.erasure.entries.items():
-            part = (_times(entry, u) * s) @ u.T
-            sums[key] = part if key not in sums else sums[key].add_(part)
-    return {key: total @ inverse for key, total in sums.items() if key in weights}
+            if key not in sums:
+                sums[key] = torch.zeros(weights[key].shape, device=device)
+            if not isinstance(entry, LowRank):
+                sums[key].addmm_(entry.delta().to(device) @ s.T, s)
+                continue
+            if read is None or not torch.equal(read[0], entry.down):
+                read = entry.down, entry.down.to(device, torch.float32) @ s.T @ s
+            sums[key].addmm_(entry.up.to(device, torch.float32), read[1], alpha=entry.scale)
+    return {key: total @ inverse.to(device) for key, total in sums.items()}
 
 
-def _times(entry: Entry, u: Tensor) -> Tensor:
-    """dW u [out, q] float32 without forming dW where it is low-rank."""
-    if isinstance(entry, LowRank):
-        return entry.up.cpu().float() @ (entry.down.cpu().float() @ u) * entry.scale
-    return entry.delta().cpu() @ u
+def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[str, Entry], float]:
+    """All layers' changes by the directions of the text space that most of them read, and what those miss.
 
-
-def _low_rank(
-    solved: Mapping[str, Tensor], concepts: Sequence[Sequence[ConceptMoments]], rank: int
-) -> tuple[dict[str, Entry], float]:
-    """Each layer's best factors, and what they miss of the change on the concepts' prompts, as a share."""
-    c = torch.stack([m.c for found in concepts for m in found]).sum(0)
-    s, u = torch.linalg.eigh(c)
-    root = (u * s.clamp(min=0).sqrt()).float()
+    One decomposition serves all layers: sum_l dW_l^T dW_l. The second value is the share of the change on the concepts'
+    prompts (c [d, d]) that is missed. A layer whose change takes fewer numbers as it is stays as it is.
+    """
+    first = next(iter(solved.values()))
+    gram = torch.zeros(first.shape[1], first.shape[1], device=first.device)
+    for delta in solved.values():
+        gram.addmm_(delta.T, delta)
+    s, v = torch.linalg.eigh(gram.cpu().double())
+    s, v = s.flip(0).clamp(min=0), v.flip(1)
+    share = s.cumsum(0) / s.sum().clamp(min=1e-300)
+    r = min(rank or int((share < 1 - MISSED).sum()) + 1, len(s))
+    down, others = v[:, :r].float().to(first.device), v[:, r:].float().to(first.device)
+    # Half precision holds numbers of one size best: both factors of a direction get the same.
+    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25).float().to(first.device)
+    # In the concepts' own metric: || dW others others^T C^(1/2) ||^2 over || dW C^(1/2) ||^2
+    metric, rest = c.float().to(first.device), others.T @ c.float().to(first.device) @ others
     entries: dict[str, Entry] = {}
     missed = whole = 0.0
     for key, delta in solved.items():
-        up, down = factors(delta, rank)
-        entries[key] = LowRank(up, down)
-        missed += float(((delta - up @ down) @ root).square().sum())
-        whole += float((delta @ root).square().sum())
-    return entries, (missed / whole) ** 0.5 if whole else 0.0
-
-
-def factors(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(up, down) of the best approximation; rank 0: as many as hold all but 1e-4 of the sum of squares."""
-    least = min(delta.shape)
-    if rank and rank + OVER < least // 2:
-        left, s, right = torch.svd_lowrank(delta, rank + OVER, niter=3)
-        left, s, right = left[:, :rank], s[:rank], right[:, :rank]
-    else:
-        left, s, vh = torch.linalg.svd(delta, full_matrices=False)
-        right = vh.T
-        share = (s**2).cumsum(0) / (s**2).sum().clamp(min=1e-30)
-        r = min(rank or int((share < 1 - 1e-4).sum()) + 1, len(s))
-        left, s, right = left[:, :r], s[:r], right[:, :r]
-    return (left * s.sqrt()).contiguous(), (right * s.sqrt()).T.contiguous()
+        out, d = delta.shape
+        whole += float(((delta @ metric) * delta).sum())
+        if not rank and r * (out + d) >= out * d:
+            entries[key] = Dense(delta)
+            continue
+        left = delta @ others
+        missed += float(((left @ rest) * left).sum())
+        entries[key] = LowRank(delta @ down / even, (down * even).T.contiguous())
+    return entries, (max(missed, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
 
 
 def refitted(weights: Mapping[str, Tensor], joint: Erasure, own: Erasure, p: HiddenPrompt) -> HiddenPrompt:
@@ -261,7 +271,7 @@ def _from(sources: Sequence[Source]) -> str:
         [
             {
                 "title": one.erasure.facts.get("modelspec.title", one.name),
-                "hash": one.erasure.hash(),
+                "hash": one.hash,
                 "method": one.erasure.facts.get("erasure.method", ""),
             }
             for one in sources

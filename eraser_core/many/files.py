@@ -43,17 +43,17 @@ def load_sources(paths: Sequence[Path]) -> list[Source]:
     sources: list[Source] = []
     known: dict[str, Path] = {}
     for path in listed(paths):
-        erasure = load_erasure(path)
-        first = known.setdefault(erasure.hash(), path)
+        found = source(str(path), load_erasure(path))
+        first = known.setdefault(found.hash, path)
         if first != path or any(one.name == str(path) for one in sources):
             raise RequestError(f"{path} and {first} are the same erasure: give it once")
-        sources.append(source(str(path), erasure))
+        sources.append(found)
     return sources
 
 
 def prompts_of(sources: Sequence[Source], files: Sequence[Path]) -> list[list[HiddenPrompt]]:
     """The hidden prompts of each source, () where its file was not given; FileFormatError where one belongs to none."""
-    by_hash = {one.erasure.hash(): i for i, one in enumerate(sources)}
+    by_hash = {one.hash: i for i, one in enumerate(sources)}
     found: list[list[HiddenPrompt]] = [[] for _ in sources]
     for path in files:
         prompts, metadata = load_prompts(path)

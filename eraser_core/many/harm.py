@@ -7,6 +7,7 @@ Many words cost as little as one: sum_l dW_l^T dW_l and sum_l W_l^T W_l are [d, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..erasure import Erasure
+from ..pocket.concepts import load_concepts
+from ..request import Request
+from ..retain_lists import KINDS, words_of
 from ..text_moments import BATCH
 
 # On the pocket model .89 of the pictures of words between 0.6 and 0.8 were right, .59 of those above, .99 before; with one file all
@@ -45,9 +49,11 @@ class Harm:
         )
 
 
-def harm(denoiser: Denoiser, erasures: Sequence[Erasure], words: Sequence[str]) -> Harm:
-    """What these erasures together do to each of the words, which none of them erases."""
-    moved, read = _grams(denoiser.weights("xattn-kv"), erasures)
+def harm(
+    denoiser: Denoiser, erasures: Sequence[Erasure], words: Sequence[str], strengths: Sequence[float] | None = None
+) -> Harm:
+    """What these erasures together do to each of the words, which none of them erases. `strengths` are 1 each unless given."""
+    moved, read = _grams(denoiser.weights("xattn-kv"), erasures, strengths or [1.0] * len(erasures))
     found: list[tuple[str, float]] = []
     for first in range(0, len(words), BATCH):
         some = words[first : first + BATCH]
@@ -57,13 +63,44 @@ def harm(denoiser: Denoiser, erasures: Sequence[Erasure], words: Sequence[str]) 
     return Harm(tuple(sorted(found, key=lambda one: -one[1])))
 
 
-def _grams(weights: Mapping[str, Tensor], erasures: Sequence[Erasure]) -> tuple[Tensor, Tensor]:
+def words_to_watch(family: str, erasures: Sequence[Erasure]) -> tuple[str, ...]:
+    """What the files retain and none of them erases; where that is nothing, what the pocket model draws, or the shipped lists."""
+    asked = [
+        Request.from_facts(json.loads(e.facts["erasure.request"])) for e in erasures if "erasure.request" in e.facts
+    ]
+    retained = dict.fromkeys(word for request in asked for word in request.retain)
+    words = tuple(retained) or (
+        tuple(c.phrase for c in load_concepts().drawn)
+        if family == "pocket"
+        else tuple(word for kind in KINDS for word in words_of(kind))
+    )
+    return tuple(word for word in words if not any(request.erases(word) for request in asked))
+
+
+def stacked(denoiser: Denoiser, erasures: Sequence[Erasure], strengths: Sequence[float]) -> str:
+    """The warning before several files are used together; "" where they harm nothing, or there is one."""
+    words = words_to_watch(denoiser.family, erasures)
+    if len(erasures) < 2 or not words:
+        return ""
+    found = harm(denoiser, erasures, words, strengths).text()
+    return (
+        f"{len(erasures)} erasures together: {found}. `combine` makes one file of them that does not" if found else ""
+    )
+
+
+def _grams(
+    weights: Mapping[str, Tensor], erasures: Sequence[Erasure], strengths: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     d = next(iter(weights.values())).shape[1]
     moved, read = (torch.zeros(d, d, dtype=torch.float64) for _ in range(2))
     for key, weight in weights.items():
         w = weight.cpu().double()
         read += w.T @ w
-        deltas = [one.entries[key].delta().cpu().double() for one in erasures if key in one.entries]
+        deltas = [
+            strength * one.entries[key].delta().cpu().double()
+            for one, strength in zip(erasures, strengths, strict=True)
+            if key in one.entries
+        ]
         if deltas:
             total = torch.stack(deltas).sum(0)
             moved += total.T @ total

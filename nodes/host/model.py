@@ -29,6 +29,7 @@ SUPPORTED = (
 PREFIX = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 ATTACHMENT = "concept_eraser"
+STACK = "concept_eraser_stack"
 _FAMILIES = (
     ("sd1", comfy.supported_models.SD15),
     ("sd2", comfy.supported_models.SD20),
@@ -174,7 +175,20 @@ def apply_erasure(model: Any, erasure: Erasure, strength: float, source: str) ->
         facts.get("erasure.targets", "[]"), facts.get("erasure.method", ""), strength, erasure.hash(), source
     )
     patched.set_attachments(ATTACHMENT, [*carried(model), record])
+    patched.set_attachments(STACK, [*stack_of(model), (erasure, strength)])
     return patched
+
+
+def stack_of(model: Any) -> list[tuple[Erasure, float]]:
+    """The erasures that a MODEL carries, with their strengths, to tell what they do together."""
+    return list(model.get_attachment(STACK) or [])
+
+
+def unpatched(model: Any) -> Any:
+    """The MODEL without what was put on its weights; the given one stays."""
+    bare = model.clone()
+    bare.patches.clear()
+    return bare
 
 
 def carried(model: Any) -> list[Applied]:

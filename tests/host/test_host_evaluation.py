@@ -26,10 +26,14 @@ def facts(name: str = "church", figure: str = "93.3 [84.0, 97.5]", **more: Any) 
     return {"tables": [{"title": "Objects", "columns": ["ESR-1 (up)"], "rows": [row], "note": ""}], **more}
 
 
+# Another test's graph would come from the host's cache, and no file with it.
+OWN = SOLVE | {"filename_prefix": "loras/evaluated"}
+
+
 @pytest.fixture(scope="module")
 def erasure(host: Client) -> Path:
     before = files(host, "loras")
-    host.run(graphs.checkpoint() | {"solve": node("ConceptEraser_EraseClosedForm", **SOLVE)})
+    host.run(graphs.checkpoint() | {"solve": node("ConceptEraser_EraseClosedForm", **OWN)})
     (name,) = files(host, "loras") - before
     return host.base / "output" / "loras" / name
 

@@ -11,11 +11,11 @@ import torch
 
 from eraser_core.__main__ import main
 from eraser_core.erasing import configure, erase
-from eraser_core.erasure import Erasure, load_erasure, stack
+from eraser_core.erasure import Dense, Erasure, LowRank, load_erasure, stack
 from eraser_core.errors import FileFormatError, RequestError
 from eraser_core.general_words import general_words
 from eraser_core.hidden_prompt import HiddenPrompt, load_prompts, save_prompts
-from eraser_core.many.combine import CombineSettings, Source, combine, configured, factors, joint_request, source
+from eraser_core.many.combine import CombineSettings, Source, combine, configured, joint_request, low_rank, source
 from eraser_core.many.files import load_sources
 from eraser_core.many.harm import harm
 from eraser_core.methods import METHODS
@@ -110,11 +110,18 @@ def test_a_lower_rank_is_smaller_and_says_what_it_leaves_out(model, sources):
     assert all(entry.rank == 2 for entry in cut.erasure.entries.values())
 
 
-def test_factors_of_a_large_matrix_are_those_of_the_full_decomposition():
-    left, right = torch.randn(300, 5), torch.randn(5, 400)
-    up, down = factors(left @ right, 5)
-    assert distance(up @ down, left @ right) < 1e-3
-    assert factors(left @ right, 0)[0].shape[1] == 5
+def test_layers_share_the_directions_that_most_of_them_read():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn(5, 64, generator=generator)
+    layers = {name: torch.randn(out, 5, generator=generator) @ right for name, out in (("a", 300), ("b", 100))}
+    entries, error = low_rank(layers, torch.eye(64, dtype=torch.float64), 0)
+    assert all(isinstance(entry, LowRank) and entry.rank == 5 for entry in entries.values())
+    assert error < 1e-2
+    assert all(distance(entries[name].delta(), delta) < 1e-3 for name, delta in layers.items())
+    assert low_rank(layers, torch.eye(64, dtype=torch.float64), 2)[1] > 0.3
+    # Nothing is gained by factors of a matrix that is full: it stays as it is.
+    full = {"a": torch.randn(64, 64, generator=generator)}
+    assert isinstance(low_rank(full, torch.eye(64, dtype=torch.float64), 0)[0]["a"], Dense)
 
 
 def test_moments_do_not_depend_on_batches(model, monkeypatch):
@@ -176,7 +183,7 @@ def requests(*pairs: tuple[str, str], retain: tuple[str, ...] = ()) -> Request:
 
 
 def made(model: Model, name: str, request: Request) -> Source:
-    return Source(name, Erasure({}, {}, "pocket", model.denoiser.base_hash), request)
+    return Source(name, Erasure({}, {}, "pocket", model.denoiser.base_hash), request, name)
 
 
 @pytest.mark.parametrize(

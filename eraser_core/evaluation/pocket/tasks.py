@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ...anchors import nearest
@@ -19,7 +19,7 @@ from ...erasure import Erasure
 from ...errors import RequestError
 from ...pocket.concepts import Concept, Concepts, with_article, without_article
 from ...pocket.tokenizer import split_words
-from ...request import Request, Target
+from ...request import Request, Target, says
 from ..examiner import Question
 
 # A style or a category is spread over many objects' prompts: it takes more steps and more z_t than one object does.
@@ -243,10 +243,18 @@ def tasks_for(
 
 
 def together(tasks: Sequence[Task], seed: int) -> Request:
-    """The request of one run of several tasks: what one of them erases, none of them retains."""
-    erased = {c_e.lower() for task in tasks for c_e, _ in task.request.targets[0].pairs()}
+    """The request of one run of several tasks: what one of them erases, none of them retains or names in its templates."""
+    targets = [task.request.targets[0] for task in tasks]
+    erased = {c_e.lower() for target in targets for c_e, _ in target.pairs()}
     retain = dict.fromkeys(p for task in tasks for p in task.request.retain if p.lower() not in erased)
-    return Request(tuple(task.request.targets[0] for task in tasks), tuple(retain), seed)
+    return Request(tuple(_without_others(target, targets) for target in targets), tuple(retain), seed)
+
+
+def _without_others(target: Target, targets: Sequence[Target]) -> Target:
+    """The target without the templates that name another one: "a {} in ink style", where ink is erased too."""
+    others = [phrase for other in targets if other is not target for phrase in (other.concept, *other.synonyms)]
+    left = tuple(t for t in target.templates if not any(says(t, phrase) for phrase in others))
+    return replace(target, templates=left or target.templates)
 
 
 def _objects_of(concepts: Concepts, name: str) -> Sequence[Concept]:
