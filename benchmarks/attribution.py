@@ -44,6 +44,8 @@ OTHER_WORDS = ("drawing", "picture", "image")
 CONDITIONS = ("untouched", "erased", "hidden")
 PLACES = ("before", "after")
 SHOWN = 4
+SIGNS = ("objects", "higher", "lower", "sign test p", "verdict")
+DIFFERENCES = ("objects", "weight on the drawing", "the other map's", "difference", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ def verdict(first: Sequence[float], second: Sequence[float]) -> common.Row:
         said = "more on the drawing" if signs.positive > signs.negative else "less on the drawing"
     return {
         "objects": len(one),
-        "share": float(one.mean()),
-        "other share": float(two.mean()),
+        "weight on the drawing": float(one.mean()),
+        "the other map's": float(two.mean()),
         "higher": signs.positive,
         "lower": signs.negative,
         "sign test p": f"{signs.p:.2g}",
@@ -248,8 +250,10 @@ def report(rows: Sequence[common.Row], similar: Sequence[common.Row]) -> None:
     """The tables, on standard output."""
     shares = ("object", "n", "area", *(f"{c}_{w}" for c in CONDITIONS for w in ("word", "other")), "hidden_p")
     lines = verdicts(rows)
+    named = ("condition", "map", "against")
     sys.stdout.write("share of a map's weight on the untouched drawing\n\n" + common.table(rows, shares))
-    sys.stdout.write("\nsign tests over objects\n\n" + common.table(lines, tuple(lines[0])))
+    sys.stdout.write("\nsign tests over objects\n\n" + common.table(lines, (*named, *SIGNS)))
+    sys.stdout.write("\ndifferences over objects\n\n" + common.table(lines, (*named, *DIFFERENCES)))
     by = common.means([entry for row in similar for entry in row["entries"]], ["condition", "tokens"], ["mean"])
     sys.stdout.write("\ncosines\n\n" + common.table(by, ("condition", "tokens", "runs", "mean")))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from headings import BACK, cell, heading
 
 from eraser_core.erasing import Erased, configure, erase
 from eraser_core.evaluation.pocket.tasks import Task, object_task, settings_for, style_task
@@ -60,16 +61,24 @@ class Rows:
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A Markdown table; shares with three places."""
-
-    def cell(value: Any) -> str:
-        if value is None:
-            return "-"
-        return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in rows]
+    """A Markdown table with words over its columns (headings.py); columns in which no row has a value are left out."""
+    known = list(rows)
+    shown = [c for c in columns if any(row.get(c) is not None for row in known)] or list(columns)
+    lines = ["| " + " | ".join(heading(c) for c in shown) + " |", "|" + "---|" * len(shown)]
+    lines += ["| " + " | ".join(cell(row.get(c)) for c in shown) + " |" for row in known]
     return "\n".join(lines) + "\n"
+
+
+def figures(rows: Sequence[Mapping[str, Any]], named: Sequence[str], columns: Sequence[str]) -> str:
+    """The figures of erasings in two tables, since one would be too wide: erased and kept; what brings it back, seconds.
+
+    `named` are the columns that say which row it is; both tables have them. One table where nothing brings it back.
+    """
+    back = [c for c in columns if c in BACK]
+    if not any(row.get(c) is not None for row in rows for c in back if c != "seconds"):
+        return table(rows, (*named, *columns))
+    kept = table(rows, (*named, *(c for c in columns if c not in BACK)))
+    return f"Erased and kept:\n\n{kept}\nWith the hidden prompt, and time:\n\n{table(rows, (*named, *back))}"
 
 
 def show(name: str, text: str) -> None:

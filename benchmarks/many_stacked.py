@@ -35,19 +35,8 @@ OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "
 COUNTS = (1, 2, 5, 10)
 WAYS = ("singly", "stacked", "at once")
 KEY = ("method", "way", "concepts", "n", "seed")
-COLUMNS = (
-    "method",
-    "way",
-    "concepts",
-    "esr1",
-    "interference",
-    "psr1",
-    "psr1_before",
-    "recovery1",
-    "seconds",
-    "n",
-    "seed",
-)
+NAMED = ("method", "way", "concepts", "n", "seed")
+COLUMNS = ("esr1", "interference", "psr1", "psr1_before", "recovery1", "seconds")
 
 
 def tasks_of(model: Model, names: Sequence[str], n: int, seed: int) -> list[Task]:
@@ -145,7 +134,7 @@ def main() -> int:
         run(model, rows, method, counts, n, args.seed, quick)
     found = with_interference(rows.rows)
     write_json(rows.path, found)
-    sys.stdout.write(common.table(found, COLUMNS))
+    sys.stdout.write(common.figures(found, NAMED, COLUMNS))
     return 0
 
 

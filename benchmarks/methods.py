@@ -165,9 +165,8 @@ def tables(rows: list[common.Row]) -> str:
     for task, retain in dict.fromkeys((row["task"], row["retain_set"]) for row in rows):
         group = [row for row in rows if (row["task"], row["retain_set"]) == (task, retain)]
         shown = [{**row, **{f: spread(row, f) for f in SPREAD}} for row in group]
-        measured = [f for f in FIGURES if any(row.get(f) is not None for row in group)]
         title = f"## {task.capitalize()}s, {'with' if retain else 'without'} a retain set"
-        parts.append(f"{title}\n\n{common.table(shown, ('method', 'preset', *measured, 'runs', 'n'))}")
+        parts.append(f"{title}\n\n{common.figures(shown, ('method', 'preset', 'runs', 'n'), FIGURES)}")
     return "\n".join(parts)
 
 

@@ -93,9 +93,9 @@ def main() -> int:
     for retain in common.RETAIN[args.retain]:
         for seed in args.seeds:
             group(model, rows, args.objects, seed, retain, args)
-    each = common.table(rows.rows, ("concept", "anchor", "retain_set", "seed", "n", *COLUMNS))
-    means = common.means(rows.rows, ["retain_set"], COLUMNS)
-    common.show(args.name, f"{each}\nmeans\n\n" + common.table(means, ("retain_set", "runs", *COLUMNS)))
+    each = common.figures(rows.rows, ("concept", "anchor", "retain_set", "seed", "n"), COLUMNS)
+    means = common.figures(common.means(rows.rows, ["retain_set"], COLUMNS), ("retain_set", "runs"), COLUMNS)
+    common.show(args.name, f"## Means\n\n{means}\n## Runs\n\n{each}")
     return 0
 
 

@@ -30,6 +30,8 @@ from eraser_core.models import Model
 
 KEY = ("method", "concept", "seed", "latents")
 COLUMNS = ("esr1", "psr1", "rows_nograd", "rows_grad", "seconds")
+PAIRED = ("method", "figure", "pool", "fresh", "difference", "low", "high", "n")
+SAVED = ("method", "speedup_rows", "speedup_authors", "speedup_seconds")
 SCHEDULES = ("pool", "fresh")
 
 
@@ -129,9 +131,9 @@ def main() -> int:
     differences = [row for method in args.methods for row in paired(rows.rows, method)]
     write_json(common.OUT / f"{args.name}_paired.json", differences)
     text = common.table(means, ("method", "latents", "runs", *COLUMNS))
-    common.show(
-        args.name, f"{text}\npool minus fresh, paired by picture\n\n{common.table(differences, tuple(differences[0]))}"
-    )
+    text += f"\npool minus fresh, paired by picture\n\n{common.table(differences, PAIRED)}"
+    once = [row for row in differences if row["figure"] == "esr1"]  # both figures' rows have the same
+    common.show(args.name, f"{text}\nwhat a pool saves\n\n{common.table(once, SAVED)}")
     return 0
 
 

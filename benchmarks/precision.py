@@ -47,7 +47,6 @@ NAMED = ("group", "delta", "precision", "rank")
 KEY = ("concept", *NAMED, "n")
 DRAWN = {("fp16", None), ("bf16", None), ("fp16", 1e-5), ("bf16", 1e-5)}
 DRAWN_RANK = 16
-COLUMNS = ("concept", *NAMED, "kb", "cosine", "along", "error", *FIGURES, "n")
 LIKENESS = ("kb", "cosine", "along", "error")
 
 
@@ -169,7 +168,8 @@ def paired(rows: Sequence[common.Row]) -> list[common.Row]:
 def tables(rows: Sequence[common.Row], differences: Sequence[common.Row]) -> str:
     """What is left of D, by condition over the objects; each object's figures; and the differences."""
     parts = [(common.means(rows, NAMED, LIKENESS), (*NAMED, "runs", *LIKENESS))]
-    parts += [([r for r in rows if r["drawn"]], COLUMNS)]
+    drawn = [r for r in rows if r["drawn"]]
+    parts += [(drawn, ("concept", *NAMED, *columns)) for columns in (LIKENESS, (*FIGURES, "n"))]
     for figure in FIGURES:
         columns = (*NAMED, figure, f"{figure}_difference", f"{figure}_low", f"{figure}_high", "n")
         parts.append(([*differences], columns))

@@ -116,11 +116,11 @@ def swept(
     rows = common.Rows(args.name, KEY, fresh=args.smoke)
     rows.take(args.take)
     sweep(rows, chosen, args.objects, args.seeds, lambda v, o, s: run(model, v, o, args.images, s, quick))
-    each = common.table(rows.rows, ("group", "variant", "concept", "anchor", "seed", "n", *COLUMNS))
+    each = common.figures(rows.rows, ("group", "variant", "concept", "anchor", "seed", "n"), COLUMNS)
     common.show(args.name, f"{table(rows.rows)}\n{each}")
     return args, model, rows, quick
 
 
 def table(rows: Sequence[common.Row]) -> str:
     """The means a variant."""
-    return common.table(common.means(rows, ["group", "variant"], COLUMNS), ("group", "variant", "runs", *COLUMNS))
+    return common.figures(common.means(rows, ["group", "variant"], COLUMNS), ("group", "variant", "runs"), COLUMNS)
