@@ -37,7 +37,7 @@ MANY = 60  # pictures a column of a look that is not short
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
     if args.resume:
-        checks.resumes_alone(args)
+        checks.resumes_alone(args.switches)
         args = folder.resumed(args)
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = opened(args)

@@ -23,7 +23,7 @@ PRIVATE = "private"
 PICTURE, METRICS, RUN, CHECKPOINT = "before_after.png", "metrics.json", "run.json", f"{PRIVATE}/checkpoint.safetensors"
 OLD = ("erasure", "hidden_prompt")  # what every run called its two files before they had the concept's name
 LONGEST = 60  # characters of a name, so that a path fits everywhere
-NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
+NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device", "switches"}
 
 
 @dataclass(frozen=True)
