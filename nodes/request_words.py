@@ -110,7 +110,7 @@ def _check_pocket_words(concepts: Concepts, words: Words) -> None:
         if drawn is None or drawn not in concepts.drawn:
             raise RequestError(
                 f"the box {box!r}: the pocket model draws no {shorten(name, SHOWN)!r}: this node's help page (?) lists what it "
-                "draws"
+                f"draws{concepts.near(name)}"
             )
         return "object"
 

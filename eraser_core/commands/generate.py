@@ -18,7 +18,7 @@ from ..errors import RequestError
 from ..evaluation.examiner import BATCH
 from ..evaluation.report import grid
 from ..files import write_bytes
-from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..hidden_prompt import HiddenPrompt, load_prompts, pick
 from ..models import Model
 from . import checks
 from .loading import opened
@@ -101,16 +101,8 @@ def prompts_for(paths: list[Path], concepts: Sequence[str], n: int) -> list[Hidd
     if not paths:
         return [None] * n
     prompts = [prompt for path in paths for prompt in load_prompts(path)[0]]
-    found = [_pick(prompts, concept, paths) for concept in concepts or [None]]
+    try:
+        found = [pick(prompts, concept) for concept in concepts or [""]]
+    except RequestError as error:
+        raise RequestError(f"--concept, of {', '.join(map(str, paths))}: {error}") from error
     return [*found, *found * (n - len(found))]
-
-
-def _pick(prompts: Sequence[HiddenPrompt], concept: str | None, paths: Sequence[Path]) -> HiddenPrompt:
-    """The hidden prompt of a concept; without a concept, the only one there is."""
-    if concept is None and len(prompts) == 1:
-        return prompts[0]
-    for prompt in prompts:
-        if concept is not None and concept in (prompt.concept, prompt.concept.split(" ", 1)[-1]):
-            return prompt
-    names = ", ".join(p.concept for p in prompts)
-    raise RequestError(f"{', '.join(map(str, paths))}: there are hidden prompts of {names}; choose one with --concept")

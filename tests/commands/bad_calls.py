@@ -146,6 +146,7 @@ FILES = [
     (DRAW + "--hidden-prompt {text}", "not a whole safetensors file"),
     (DRAW + "--hidden-prompt {wide}", "made for another model"),
     (DRAW + "--hidden-prompt {prompt} --concept dog", "guitar"),
+    (DRAW + "--hidden-prompt {prompt} --concept gutar", "did you mean 'guitar'?"),
     (DRAW + "--hidden-prompt {prompt} --concept guitar dog", "2 words after --concept for 1 prompts"),
     (DRAW + "--concept guitar", "name its file with --hidden-prompt"),
     (DRAW.replace("new.png", "{text}/x.png"), "text"),
