@@ -17,12 +17,11 @@ from .evaluation.metrics.objects import Rate
 from .evaluation.pocket.of_file import score_erasure
 from .evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from .evaluation.report.tables import Figure, share
-from .evaluation.suites.manifest import slug
 from .hidden_prompt import HiddenPrompt, save_prompts
 from .methods import Method
 from .models import Model
-from .pocket.concepts import without_article
 from .request import Request
+from .run_files import results
 from .training import OnStep
 
 
@@ -45,18 +44,17 @@ class Result:
     def save(self, folder: Path | str) -> Path:
         """Write CONCEPT.safetensors and, where there is a hidden prompt, private/CONCEPT_hidden_prompt.safetensors.
 
+        The names are those of the command line, cut where many concepts make them long.
         Returns the erasure's path. OutputError where the erasure's file is there already or cannot be written.
         """
-        folder, name = Path(folder), "_".join(slug(without_article(concept)) for concept in self._concepts())
-        path = folder / f"{name}.safetensors"
-        if path.exists():
-            raise OutputError(f"{path} is there already: choose another folder, or remove it")
+        to = results(Path(folder), self._concepts())
+        if to.erasure.exists():
+            raise OutputError(f"{to.erasure} is there already: choose another folder, or remove it")
         if self.prompts and self.run.key_seed is not None:
             facts = {"hidden_prompt.family": self.erasure.family, "hidden_prompt.base_hash": self.erasure.base_hash}
-            private = folder / "private" / f"{name}_hidden_prompt.safetensors"
-            save_prompts(private, self.prompts, self.run.key_seed, self.erasure.hash(), facts)
-        self.erasure.save(path)
-        return path
+            save_prompts(to.prompt, self.prompts, self.run.key_seed, self.erasure.hash(), facts)
+        self.erasure.save(to.erasure)
+        return to.erasure
 
     def _concepts(self) -> list[str]:
         found: list[str] = json.loads(self.erasure.fact("targets"))
