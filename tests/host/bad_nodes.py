@@ -207,6 +207,7 @@ def words(node: str) -> list[Bad]:
         ({"retain": LONG}, "the box 'retain': the pocket model draws no"),
         ({"retain": "church"}, "to erase"),
         ({"retain": "zeppelin"}, "draws no 'zeppelin'"),
+        ({"retain": "-\ndog"}, "beside words to keep"),
         ({"retain": "ink"}, "'ink' to retain is of the kind style"),
         ({"filename_prefix": ""}, "ends without a name"),
         ({"filename_prefix": "  "}, "ends without a name"),
