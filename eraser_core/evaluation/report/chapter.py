@@ -6,12 +6,13 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
 
 from . import grid
-from .curves import curves
+from .plots import losses, losses_table, shown
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2em auto;padding:0 1em;color:#222}
@@ -107,5 +108,7 @@ def page(title: str, about: str, chapters: Sequence[Chapter], after: str) -> str
                 f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
             )
         parts.append(table(chapter.row))
-        parts.append(f"<figure>{curves(chapter.losses)}<figcaption>losses over the steps</figcaption></figure>")
+        if chapter.losses:
+            course = shown(partial(losses, chapter.losses), losses_table(chapter.losses))
+            parts.append(f"<figure>{course}<figcaption>losses over the steps</figcaption></figure>")
     return "\n".join([*parts, WORDS, after]) + "\n"
