@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # Text stays text, and the same numbers give the same file.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "concept-eraser", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-COLOURS = {"erase": "#c33", "recover": "#36c", "transfer": "#9bd", "retain": "#393"}
+COLOURS = {"erase": "#c33", "recover": "#36c", "transfer": "#e90", "retain": "#393"}
+DASHED = "transfer"  # it may lie on "recover"
 POINTS = 5  # columns of a table in place of a curve
 ABREAST = 4  # panels in a row
 
@@ -65,7 +66,16 @@ def losses(course: Sequence[Mapping[str, float]]) -> str:
     def draw(picture: Any) -> None:
         axes = picture.subplots()
         for name, (steps, values) in smoothed(course).items():
-            axes.plot(steps, [max(value, 1e-9) for value in values], label=name, color=COLOURS.get(name))
+            dashed = name == DASHED
+            style = "--" if dashed else "-"
+            axes.plot(
+                steps,
+                [max(value, 1e-9) for value in values],
+                label=name,
+                color=COLOURS.get(name),
+                zorder=2 + dashed,
+                ls=style,
+            )
         axes.set(xlabel="step", ylabel="loss, running mean", yscale="log")
         axes.legend()
 
