@@ -32,7 +32,7 @@ comfyui:
 .venv-demo/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python $(PIP) "$(TORCH)"
-	.venv-demo/bin/python $(PIP) -e .
+	.venv-demo/bin/python $(PIP) -e ".[report]"
 	touch $@
 
 $(TESTS)/ready: requirements.txt requirements-test-host.txt requirements-test-tools.txt pyproject.toml

@@ -31,8 +31,9 @@ from eraser_core.erasing import Erased
 from eraser_core.evaluation.metrics.attention import added_positions, word_positions
 from eraser_core.evaluation.metrics.attribution import HeatMaps, heat_maps, overlay, share_on, silhouette
 from eraser_core.evaluation.metrics.paired import mean_difference, sign_test
-from eraser_core.evaluation.metrics.similarity import Cosines, cosines, figure
+from eraser_core.evaluation.metrics.similarity import Cosines, cosines
 from eraser_core.evaluation.pocket.tasks import object_task
+from eraser_core.evaluation.report import plots
 from eraser_core.evaluation.report.grid import grid, png
 from eraser_core.files import write_bytes
 from eraser_core.hidden_prompt import HiddenPrompt
@@ -236,7 +237,7 @@ def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) 
             found = followed(model, concept, results, args.images, args.steps)
             similar.add(cosine_row(concept, found, weights))
             curves = {f"{name}: {t}": c.curves(t) for name, c in found.items() for t in c.values}
-            drawn = figure(curves, found["untouched"].timesteps)
+            drawn = plots.cosines(curves, found["untouched"].timesteps)
             write_bytes(common.OUT / f"{args.name}_{concept.name.replace(' ', '_')}.svg", drawn.encode())
     if pictures:
         columns = [title for title, _ in next(iter(pictures.values()))]

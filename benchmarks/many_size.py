@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from true_size import RandomText, denoiser
 
-from eraser_core.anchors import TEMPLATES
 from eraser_core.backends.diffusers import Budget, DiffusersDenoiser
 from eraser_core.denoiser import Context
 from eraser_core.erasure import Entry, Erasure, LowRank
 from eraser_core.files import peak_memory
+from eraser_core.keeping import OF_STYLES
 from eraser_core.many.combine import CombineSettings, Source, combine
 from eraser_core.optout.ledger import Ledger
 from eraser_core.request import Request, Target
@@ -68,7 +68,7 @@ class MixedText(RandomText):
 
 
 def target(i: int) -> Target:
-    return Target(f"name{i} surname{i}", words_of("style")[i % 40], (), TEMPLATES)
+    return Target(f"name{i} surname{i}", words_of("style")[i % 40], (), OF_STYLES)
 
 
 def files(model: DiffusersDenoiser, n: int) -> list[Source]:

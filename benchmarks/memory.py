@@ -33,20 +33,24 @@ from eraser_core.estimate import GB, GUIDED_FILL, Plan, need
 from eraser_core.files import peak_memory
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target
+from eraser_core.retain_lists import words_of
 
 RANK, K = 16, 10
 COLUMNS = ("model", "preset", "precision", "side", "weights_gb", "trained_gb", "peak_gb", "how", "estimate_gb", "off")
 FORWARDS = ((1, 77), (1, 77 + K))
+KEPT_FORWARDS = ((2, 77), (1, 77 + K))  # a retained prompt goes with each of the concept's
+KEPT = ", a retain set"
 AUTHORS = "the authors' two UNets"
 KEY = ("model", "preset", "precision", "side", "how")
 COMPUTED, MEASURED = "computed from tensor sizes", "measured, CPU RSS"
 
 
 def plan(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> Plan:
-    """One step of KPOP at batch 1 without a retain set."""
+    """One step of KPOP at batch 1, without a retain set unless the preset says so."""
     config = true_size.unet_config(name, narrow)
-    budget, rank = (Budget(rows_at_once=8), 0) if preset == AUTHORS else (BUDGETS[preset], RANK)
-    return Plan(true_size.FAMILIES[name], config, dtype, budget, side, "xattn-kv", rank, 2, FORWARDS)
+    budget, rank = (Budget(rows_at_once=8), 0) if preset == AUTHORS else (BUDGETS[preset.removesuffix(KEPT)], RANK)
+    forwards = KEPT_FORWARDS if preset.endswith(KEPT) else FORWARDS
+    return Plan(true_size.FAMILIES[name], config, dtype, budget, side, "xattn-kv", rank, 2, forwards)
 
 
 def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> common.Row:
@@ -65,11 +69,13 @@ def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool
     }
 
 
-def pools(name: str, side: int, concepts: int) -> common.Row:
+def pools(name: str, side: int, concepts: int, retain: bool = False) -> common.Row:
     """What KPOP's pools hold throughout a run at its defaults: z_t with two targets each, in fp32."""
-    request = Request(tuple(Target(f"concept {i}", "anchor") for i in range(concepts)))
-    kept = METHODS["kpop"].configure(true_size.FAMILIES[name], {}, False).kept_latents(request)
-    named = {"model": name, "preset": f"pools, concepts: {concepts}", "precision": "float32", "side": side}
+    targets = tuple(Target(f"concept {i}", "anchor") for i in range(concepts))
+    request = Request(targets, words_of("object") if retain else ())
+    kept = METHODS["kpop"].configure(true_size.FAMILIES[name], {}, retain).kept_latents(request)
+    preset = f"pools, concepts: {concepts}{KEPT if retain else ''}"
+    named = {"model": name, "preset": preset, "precision": "float32", "side": side}
     return {**named, "weights_gb": None, "trained_gb": None, "peak_gb": kept * 4 * side**2 * 4 / GB, "how": COMPUTED}
 
 
@@ -131,8 +137,11 @@ def wanted(args: argparse.Namespace, name: str, side: int) -> Iterator[tuple[com
         yield {**named, "how": COMPUTED}, partial(computed, name, preset, dtype, side, args.smoke)
         if torch.cuda.is_available() and preset != AUTHORS:
             yield {**named, "how": gpu()}, partial(on_gpu, name, preset, dtype, side, args.smoke)
-    for concepts in (1, 10):
-        yield pools(name, side, concepts), partial(pools, name, side, concepts)
+    for preset in (f"normal{KEPT}", f"low{KEPT}"):
+        named = {"model": name, "preset": preset, "precision": "float16", "side": side, "how": COMPUTED}
+        yield named, partial(computed, name, preset, torch.float16, side, args.smoke)
+    for concepts, retain in ((1, False), (10, False), (1, True)):
+        yield pools(name, side, concepts, retain), partial(pools, name, side, concepts, retain)
     presets = ("normal", "low") if name in args.measure else ()
     for preset in ("low",) if args.smoke and name == "sd15" else presets:
         # Small pictures fit into what the warm-up left: nothing would be seen to grow.

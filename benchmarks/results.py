@@ -26,7 +26,7 @@ import common
 
 from eraser_core.__main__ import main as command
 from eraser_core.commands.folder import CHECKPOINT, METRICS, results
-from eraser_core.evaluation.report.curves import curves
+from eraser_core.evaluation.report.plots import losses
 from eraser_core.files import write_bytes, write_json
 
 OUT = Path("out/results")
@@ -77,7 +77,7 @@ def learning_process(erasings: Sequence[Erasing], out: Path) -> None:
     found = [e.folder(out) / METRICS for e in erasings if e.method == "kpop"]
     if found and found[0].is_file():  # a run stopped after its erasure was saved has none
         metrics = json.loads(found[0].read_text(encoding="utf-8"))
-        write_bytes(out / "learning.svg", curves(metrics["losses"]).encode("utf-8"))
+        write_bytes(out / "learning.svg", losses(metrics["losses"]).encode("utf-8"))
 
 
 def erase(erasing: Erasing, out: Path, quick: Mapping[str, str], steps: int | None) -> int:

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(method_help(named))
             return 0
         args = build_parser().parse_args(words)
+        args.switches = [word.partition("=")[0] for word in words if word.startswith("--")]
         run = import_module(f".commands.{args.command}", __package__).run
         with stoppable():
             return int(run(args))

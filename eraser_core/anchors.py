@@ -10,9 +10,6 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .errors import RequestError
-from .request import Target
-
-TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
 
 
 def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
@@ -56,21 +53,3 @@ class Candidates:
 def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
     """As `Candidates.nearest`, for one concept."""
     return Candidates(denoiser, candidates, prompts).nearest(concept)
-
-
-def anchored(
-    denoiser: Denoiser,
-    wanted: Sequence[tuple[str, Sequence[str]]],
-    anchors: Sequence[str | None],
-    retain: Sequence[str],
-) -> tuple[Target, ...]:
-    """The targets of (concept, synonyms) on a model of anybody's, in TEMPLATES.
-
-    An anchor that is None is chosen: the nearest retained concept, or the neutral prompt where none is retained.
-    """
-    targets = []
-    for (name, synonyms), anchor in zip(wanted, anchors, strict=True):
-        if anchor is None:
-            anchor = nearest(denoiser, name, retain) if retain else ""
-        targets.append(Target(name, anchor, tuple(synonyms), TEMPLATES))
-    return tuple(targets)

@@ -6,23 +6,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import erasing
 from . import methods as registered
-from .anchors import anchored
 from .erasure import Erasure
 from .errors import OutputError, RequestError
 from .evaluation.metrics.objects import Rate
 from .evaluation.pocket.of_file import score_erasure
 from .evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from .evaluation.report.tables import Figure, share
-from .evaluation.suites.manifest import slug
 from .hidden_prompt import HiddenPrompt, save_prompts
+from .keeping import choose
 from .methods import Method
 from .models import Model
-from .pocket.concepts import without_article
 from .request import Request
+from .retain_lists import Kind
+from .run_files import results
 from .training import OnStep
 
 
@@ -45,18 +45,17 @@ class Result:
     def save(self, folder: Path | str) -> Path:
         """Write CONCEPT.safetensors and, where there is a hidden prompt, private/CONCEPT_hidden_prompt.safetensors.
 
+        The names are those of the command line, cut where many concepts make them long.
         Returns the erasure's path. OutputError where the erasure's file is there already or cannot be written.
         """
-        folder, name = Path(folder), "_".join(slug(without_article(concept)) for concept in self._concepts())
-        path = folder / f"{name}.safetensors"
-        if path.exists():
-            raise OutputError(f"{path} is there already: choose another folder, or remove it")
+        to = results(Path(folder), self._concepts())
+        if to.erasure.exists():
+            raise OutputError(f"{to.erasure} is there already: choose another folder, or remove it")
         if self.prompts and self.run.key_seed is not None:
             facts = {"hidden_prompt.family": self.erasure.family, "hidden_prompt.base_hash": self.erasure.base_hash}
-            private = folder / "private" / f"{name}_hidden_prompt.safetensors"
-            save_prompts(private, self.prompts, self.run.key_seed, self.erasure.hash(), facts)
-        self.erasure.save(path)
-        return path
+            save_prompts(to.prompt, self.prompts, self.run.key_seed, self.erasure.hash(), facts)
+        self.erasure.save(to.erasure)
+        return to.erasure
 
     def _concepts(self) -> list[str]:
         found: list[str] = json.loads(self.erasure.fact("targets"))
@@ -92,12 +91,14 @@ def erase(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     on_step: OnStep | None = None,
+    kind: Kind | Literal["auto"] = "auto",
 ) -> Result:
     """Erase concepts from a model, which itself stays as it is.
 
     `concepts`: one or several, each with its synonyms after bars ("church|chapel"). `anchors`: what is drawn in their place,
-    one each; None, or one that is None, is chosen as the command line does. `retain`: what training keeps (pocket model:
-    None is half of the others). `method`: a registered one's name, or a `Method` of your own. `settings`: what differs
+    one each; None, or one that is None, is chosen as the command line does. `retain`: what training keeps. None is what the
+    command line keeps: half of the others on the pocket model, elsewhere the list of the concept's `kind`, which "auto"
+    guesses by its words. An empty one keeps nothing. `method`: a registered one's name, or a `Method` of your own. `settings`: what differs
     from the method's defaults on this family. `on_step` hears of every training step and may raise to stop.
 
     RequestError says in words what cannot be done.
@@ -107,20 +108,24 @@ def erase(
     if len(given) > len(names):
         raise RequestError(f"{len(given)} anchors were given for {len(names)} concepts: one each at most")
     chosen = registered.method(method) if isinstance(method, str) else method
-    request, tasks = _request(model, names, [*given, *[None] * (len(names) - len(given))], retain, seed)
+    request, tasks = _request(model, names, [*given, *[None] * (len(names) - len(given))], retain, seed, kind)
     values = settings_for(tasks, chosen.settings.model_fields) | dict(settings or {})
     configured = erasing.configure(chosen, model.denoiser.family, request, values)
     return Result(erasing.erase(model.denoiser, request, chosen, configured, on_step=on_step))
 
 
 def _request(
-    model: Model, names: Sequence[str], anchors: Sequence[str | None], retain: Sequence[str] | None, seed: int
+    model: Model,
+    names: Sequence[str],
+    anchors: Sequence[str | None],
+    retain: Sequence[str] | None,
+    seed: int,
+    kind: Kind | Literal["auto"],
 ) -> tuple[Request, list[Task]]:
     words = [[part.strip() for part in name.split("|")] for name in names]
     wanted = [(name, synonyms) for name, *synonyms in words]
     if model.concepts is None:
-        kept = tuple(retain or ())
-        return Request(anchored(model.denoiser, wanted, anchors, kept), kept, seed), []
+        return choose(model.denoiser, wanted, anchors, retain, seed, kind).request, []
     tasks = tasks_for(model.concepts, model.denoiser, wanted, anchors, retain, seed=seed, n=1)
     return together(tasks, seed), tasks
 

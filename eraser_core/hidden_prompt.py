@@ -22,6 +22,7 @@ from torch import Tensor
 from .denoiser import Context
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
+from .spelling import close, did_you_mean
 
 Mechanism = Literal["concatenative", "additive"]
 Halves = Literal["positive", "both"]
@@ -99,6 +100,24 @@ class HiddenPrompt:
         noise = torch.randn(self.tokens.shape, generator=generator).to(self.tokens)
         norms = self.tokens.norm(dim=-1, keepdim=True)
         return replace(self, tokens=noise / noise.norm(dim=-1, keepdim=True) * norms)
+
+
+def pick(prompts: Sequence[HiddenPrompt], concept: str) -> HiddenPrompt:
+    """The prompt of a concept ("church" also finds "a church"), or the only one when no concept is named.
+
+    RequestError says which there are.
+    """
+    names = [p.concept for p in prompts]
+    if not concept.strip():
+        if len(prompts) == 1:
+            return prompts[0]
+        raise RequestError(f"there are hidden prompts of several concepts ({', '.join(names)}): name one")
+    by_word = {p.concept.lower().partition(" ")[2]: p for p in prompts} | {p.concept.lower(): p for p in prompts}
+    wanted = concept.strip().lower()
+    if wanted in by_word:
+        return by_word[wanted]
+    near = did_you_mean(close(wanted, by_word)[:1])
+    raise RequestError(f"there is no hidden prompt for {concept!r}: there is one for {', '.join(names)}{near}")
 
 
 def save_prompts(

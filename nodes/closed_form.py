@@ -66,8 +66,7 @@ def _inputs() -> list[Any]:
             "retain",
             multiline=True,
             default="",
-            tooltip="What must stay as it is, one a line (TIME does not use it). Empty on the pocket model: half of what it "
-            "draws.",
+            tooltip="What must stay as it is, one a line (TIME does not use it). " + request_inputs.EMPTY_RETAIN,
         ),
         io.Combo.Input(
             "method",

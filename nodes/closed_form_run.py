@@ -17,7 +17,7 @@ from .host import folders
 from .host import model as host_model
 from .host.denoiser import UnloadedDenoiser
 from .host.preview import say
-from .run_words import in_words, used, with_run
+from .run_words import in_words, retained, used, with_run
 from .train_run import save
 from .values import MethodChoice
 
@@ -43,13 +43,14 @@ def _solve(
         )
     denoiser = UnloadedDenoiser(model, clip)
     words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
-    request = request_words.build(words, denoiser, 0)
+    found = request_words.build(words, denoiser, 0)
+    request = found.request
     settings = configure(chosen, denoiser.family, request, choice.settings)
     result = erase(denoiser, request, chosen, settings, dtype=DTYPES[values["precision"]])
-    run = {"precision": values["precision"], "retained": len(request.retain)}
+    run = {"precision": values["precision"], **retained(found)}
     erasure = with_run(result.erasure, run, clip)
     path = save(erasure, None, values["filename_prefix"])
     done = f"{in_words(request)}: done in {result.seconds:.1f} s, saved as {path.name}"
-    text = f"{done}\n{used(choice.name, settings, run, erasure)}"
+    text = "\n".join([done, *found.notes, used(choice.name, settings, run, erasure)])
     say(text, node_id)
     return (host_model.apply_erasure(model, erasure, 1.0, path.name), erasure, erasure.tensors()), text

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import FileFormatError, RequestError
+from eraser_core.spelling import close, did_you_mean
 
 from .apply import erasure_combo
 from .compare import as_tensor
@@ -164,7 +165,10 @@ def chosen(suites: Sequence[Suite], name: str) -> list[Suite]:
     """The suite of this name, or all of them for an empty one."""
     found = [s for s in suites if not name or s.name.lower() == name.lower()]
     if not found:
-        raise RequestError(f"there is no suite {name!r} in this evaluation: it has {', '.join(s.name for s in suites)}")
+        names = [s.name for s in suites]
+        raise RequestError(
+            f"there is no suite {name!r} in this evaluation: it has {', '.join(names)}{did_you_mean(close(name, names))}"
+        )
     return found
 
 

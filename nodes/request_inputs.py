@@ -10,6 +10,11 @@ from eraser_core.precision import DTYPES
 
 from .host.schema import field
 
+EMPTY_RETAIN = (
+    "Empty: the list of artists, objects or scenes that fits the concept; on the pocket model half of what it draws. A dash "
+    "(-) keeps nothing."
+)
+
 
 def network() -> list[Any]:
     """model and clip."""

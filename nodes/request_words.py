@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from eraser_core.anchors import anchored
 from eraser_core.denoiser import Denoiser
 from eraser_core.errors import RequestError
-from eraser_core.request import Request
+from eraser_core.keeping import Chosen, choose
 
 if TYPE_CHECKING:
     from eraser_core.pocket.concepts import Concepts
 
 POCKET_FAMILY = "pocket"
 SHOWN = 60  # letters of a wrong word in a message
+NOTHING = "-"  # alone in the box 'retain'
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,25 @@ class Words:
             )
         return [*beside, *[None] * (count - len(beside))]
 
-    def kept(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_lines(self.retain)))
+    def kept(self) -> tuple[str, ...] | None:
+        """The words to keep: none of them where a dash says so, None where the box is empty."""
+        lines = tuple(dict.fromkeys(_lines(self.retain)))
+        if NOTHING in lines and len(lines) > 1:
+            raise RequestError(
+                f"the box 'retain' has a dash ({NOTHING}), which keeps nothing, beside words to keep: leave one of the two out"
+            )
+        return () if lines == (NOTHING,) else lines or None
 
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
-    """The request. An empty anchor is chosen: the nearest retained concept, or the neutral prompt where none is retained.
+def build(words: Words, denoiser: Denoiser, seed: int) -> Chosen:
+    """The request that the command line builds of the same words, and what to say of it under the node.
 
-    On the pocket model, names are checked, templates are its own captions' and an empty retain box keeps half of what it
-    draws: the request that the command line builds.
+    An empty retain box keeps the list of the concept's kind, and half of what it draws on the pocket model, where names
+    are checked and templates are its own captions'. A dash keeps nothing. An empty anchor is chosen.
     """
     if denoiser.family == POCKET_FAMILY:
         return _pocket(words, denoiser, seed)
@@ -74,8 +80,10 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Request:
     for name, synonyms in words.wanted():
         _read("concepts", denoiser, [name, *synonyms])
     _read("anchor", denoiser, [anchor for anchor in words.anchors() if anchor])
-    _read("retain", denoiser, kept)
-    return Request(anchored(denoiser, words.wanted(), words.anchors(), kept), kept, seed)
+    _read("retain", denoiser, kept or ())
+    found = choose(denoiser, words.wanted(), words.anchors(), kept, seed)
+    hint = (f"the box 'retain' takes other words to keep, and a dash ({NOTHING}) in it keeps nothing",)
+    return found if kept is not None else replace(found, notes=found.notes + hint)
 
 
 def _read(box: str, denoiser: Denoiser, texts: Sequence[str]) -> None:
@@ -87,7 +95,7 @@ def _read(box: str, denoiser: Denoiser, texts: Sequence[str]) -> None:
         raise RequestError(f"the box {box!r}: {error}") from error
 
 
-def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
+def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Chosen:
     from eraser_core.evaluation.pocket.tasks import tasks_for, together
     from eraser_core.pocket.concepts import load_concepts
 
@@ -95,9 +103,10 @@ def _pocket(words: Words, denoiser: Denoiser, seed: int) -> Request:
     _check_pocket_words(concepts, words)
     _read("concepts", denoiser, [synonym for _, synonyms in words.wanted() for synonym in synonyms])
     _read("anchor", denoiser, [anchor for anchor in words.anchors() if anchor])
-    kept = words.kept() or None  # an empty box keeps what the command line keeps by itself
+    kept = words.kept()
     tasks = tasks_for(concepts, denoiser, words.wanted(), words.anchors(), kept, seed=seed, n=1)
-    return together(tasks, seed)
+    source = "a part of what it draws" if kept is None else "named" if kept else "nothing"
+    return Chosen(together(tasks, seed), source, () if kept else (f"kept is {source}",))
 
 
 def _check_pocket_words(concepts: Concepts, words: Words) -> None:
@@ -110,7 +119,7 @@ def _check_pocket_words(concepts: Concepts, words: Words) -> None:
         if drawn is None or drawn not in concepts.drawn:
             raise RequestError(
                 f"the box {box!r}: the pocket model draws no {shorten(name, SHOWN)!r}: this node's help page (?) lists what it "
-                "draws"
+                f"draws{concepts.near(name)}"
             )
         return "object"
 
@@ -118,7 +127,7 @@ def _check_pocket_words(concepts: Concepts, words: Words) -> None:
     for (name, _), own, anchor in zip(words.wanted(), erased, words.anchors(), strict=True):
         if anchor and (anchor in concepts.styles) != (own == "style"):
             raise RequestError(f"{name!r} is of the kind {own}, its anchor {anchor!r} is not: choose another anchor")
-    for name in words.kept():
+    for name in words.kept() or ():
         own = kind("retain", name)
         if own not in erased:
             raise RequestError(

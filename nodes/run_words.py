@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eraser_core.erasure import Erasure, not_loaded
+from eraser_core.keeping import Chosen
 from eraser_core.request import Request
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def in_words(request: Request) -> str:
     """What becomes of what."""
     return ", ".join(f"{t.concept} -> {t.anchor or '(nothing in particular)'}" for t in request.targets)
+
+
+def retained(chosen: Chosen) -> dict[str, Any]:
+    """How many prompts are kept, and where they come from."""
+    return {"retained": len(chosen.request.retain), "retain_set": chosen.source}
 
 
 def used(method: str, settings: BaseModel, run: Mapping[str, Any], erasure: Erasure) -> str:

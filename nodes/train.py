@@ -59,7 +59,7 @@ def _inputs() -> list[Any]:
             multiline=True,
             default="",
             tooltip="What must stay as it is, one a line. Name what looks like the concept and what you care about. "
-            "Empty on the pocket model: half of what it draws.",
+            + request_inputs.EMPTY_RETAIN,
         ),
         auto(
             io.Int.Input,

@@ -14,6 +14,7 @@ from eraser_core.denoiser import Tune
 from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import Erasure
 from eraser_core.files import sweep_file
+from eraser_core.keeping import Chosen
 from eraser_core.locks import LOCK, locked
 from eraser_core.methods import method as registered
 from eraser_core.methods.kpop import KPOP
@@ -26,7 +27,7 @@ from .host import estimate, folders
 from .host import model as host_model
 from .host.denoiser import Compute, HostDenoiser
 from .host.preview import Preview, Report, say
-from .run_words import in_words, used, with_run
+from .run_words import in_words, retained, used, with_run
 from .values import MethodChoice, Prompts
 
 SAVE_SECONDS = 60.0  # how long another process may take to write its files
@@ -46,7 +47,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     compute: Compute = values["compute"]
     denoiser = HostDenoiser(model, clip, values["width"] or size, values["height"] or size, compute)
     words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
-    request = request_words.build(words, denoiser, values["seed"])
+    chosen = request_words.build(words, denoiser, values["seed"])
+    request = chosen.request
     settings = _settings(choice, denoiser.family, request, values)
     _encode_all(denoiser, request)
     said = in_words(request)
@@ -71,11 +73,12 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         on_fill=report.filled if report else None,
         dtype=DTYPES[values["precision"]],
     )
-    run = _run(denoiser, request, values)
+    run = _run(denoiser, chosen, values)
     erasure = host_model.on_cpu(with_run(result.erasure, run, clip))
     prompts = _prompts(result, denoiser, erasure)
     path = save(erasure, prompts, values["filename_prefix"])
-    text = f"{said}: done in {result.seconds:.0f} s, saved as {path.name}\n{used(choice.name, settings, run, erasure)}"
+    done = f"{said}: done in {result.seconds:.0f} s, saved as {path.name}"
+    text = "\n".join([done, *chosen.notes, used(choice.name, settings, run, erasure)])
     say(text, node_id)
     sanitized = host_model.apply_erasure(model, erasure, 1.0, path.name)
     losses = {name: [step[name] for step in result.losses] for name in (result.losses[0] if result.losses else ())}
@@ -83,13 +86,13 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     return (sanitized, erasure, prompts, erasure.tensors(), course), text
 
 
-def _run(denoiser: HostDenoiser, request: Request, values: dict[str, Any]) -> dict[str, Any]:
+def _run(denoiser: HostDenoiser, chosen: Chosen, values: dict[str, Any]) -> dict[str, Any]:
     """What the node itself was set to, with what "auto" came to. Never the hidden prompt's seed."""
     height, width = (8 * side for side in denoiser.latent_shape[1:])
     compute = next(name for name, dtype in DTYPES.items() if dtype == denoiser.compute_dtype)
     preset = "low" if denoiser.recompute else "normal"
     own = {"width": width, "height": height, "compute": compute, "memory": preset, "precision": values["precision"]}
-    return own | {"seed": request.seed, "retained": len(request.retain)}
+    return own | {"seed": chosen.request.seed, **retained(chosen)}
 
 
 def _settings(choice: MethodChoice, family: str, request: Request, values: dict[str, Any]) -> BaseModel:

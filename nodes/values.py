@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eraser_core.errors import RequestError
-from eraser_core.hidden_prompt import HiddenPrompt, load_prompts, save_prompts
+from eraser_core.hidden_prompt import HiddenPrompt, load_prompts, pick, save_prompts
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,12 @@ class Prompts:
 
     def pick(self, concept: str) -> HiddenPrompt:
         """The prompt of a concept ("church" also finds "a church"), or the only one when no name is given."""
-        names = ", ".join(p.concept for p in self.prompts)
         if not self.prompts:
             raise RequestError("this run has no hidden prompt: its method learns none (KPOP does)")
-        if not concept.strip():
-            if len(self.prompts) == 1:
-                return self.prompts[0]
-            raise RequestError(f"there are hidden prompts of several concepts ({names}): type one into 'concept'")
-        wanted = concept.strip().lower()
-        for prompt in self.prompts:
-            if wanted in (prompt.concept.lower(), prompt.concept.lower().partition(" ")[2]):
-                return prompt
-        raise RequestError(f"there is no hidden prompt for {concept!r}: there is one for {names}")
+        try:
+            return pick(self.prompts, concept)
+        except RequestError as error:
+            raise RequestError(f"the box 'concept': {error}") from error
 
     def save(self, path: Path) -> None:
         """Write them, atomically and readable by their owner alone."""

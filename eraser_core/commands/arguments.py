@@ -129,8 +129,21 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         what, "--erasure", "erasure files or folders of them; several stack", type=Path, default=[], metavar="FILE"
     )
     what.add_argument("--strength", type=real(), default=1.0, help="strength of the erasures (default: 1)")
-    _several(what, "--hidden-prompt", "hidden prompt files; one prompt is used", type=Path, default=[], metavar="FILE")
-    what.add_argument("--concept", help="whose prompt, where there are several")
+    _several(
+        what,
+        "--hidden-prompt",
+        "hidden prompt files; --concept says whose is used",
+        type=Path,
+        default=[],
+        metavar="FILE",
+    )
+    _several(
+        what,
+        "--concept",
+        "whose hidden prompt, where there are several: one for all prompts, or one each in their order",
+        default=[],
+        metavar="WORD",
+    )
     what.add_argument("--prompt-strength", type=real(), default=1.0, help="strength of the hidden prompt (default: 1)")
     what.add_argument(
         "--prompt-halves",

@@ -62,16 +62,16 @@ def fits(excess: Callable[[str], int], prompts: Sequence[str]) -> None:
             raise RequestError(f"{shown!r} is {beyond} tokens longer than the model's text encoder reads: shorten it")
 
 
-def resumes_alone(args: argparse.Namespace) -> None:
-    """RequestError where a run that is resumed is asked for something else too: it goes on as it was begun."""
-    asked = [name for name in ("concept", "anchor", "out", "force") if getattr(args, name)]
-    asked += ["retain"] if args.retain is not None else []
-    asked += [name for name, value in vars(args).items() if name.startswith("setting_") and value is not None]
-    if asked:
-        switch = "--" + asked[0].removeprefix("setting_").replace("_", "-")
-        raise RequestError(
-            f"{switch} beside --resume: the run goes on as it was begun. Leave {switch} out, or begin anew"
-        )
+def resumes_alone(switches: Iterable[str]) -> None:
+    """RequestError where a run that is resumed is asked for something else too: it goes on as it was begun.
+
+    The device may be another one. `switches` are those of the call, as they were typed.
+    """
+    for switch in switches:
+        if not any(known.startswith(switch) for known in ("--resume", "--device")):
+            raise RequestError(
+                f"{switch} beside --resume: the run goes on as it was begun. Leave {switch} out, or begin anew"
+            )
 
 
 def writable_file(path: Path | None) -> None:

@@ -17,6 +17,7 @@ from ..evaluation.report import grid
 from ..evaluation.report.pictures import before_after
 from ..files import peak_memory, write_bytes, write_json
 from ..hidden_prompt import save_prompts
+from ..keeping import choose
 from ..methods import METHODS, method
 from ..models import Model
 from ..precision import DTYPES
@@ -24,7 +25,6 @@ from ..request import Request
 from ..training import Step
 from . import checks, folder
 from .interrupt import Interrupted, stops_between_steps
-from .keeping import request_of
 from .loading import opened
 from .progress import Training
 from .said import command, of_model, switch
@@ -37,7 +37,7 @@ MANY = 60  # pictures a column of a look that is not short
 def run(args: argparse.Namespace) -> int:
     """0 when done, 130 when stopped by Ctrl-C."""
     if args.resume:
-        checks.resumes_alone(args)
+        checks.resumes_alone(args.switches)
         args = folder.resumed(args)
     out = args.out if args.resume else folder.claim(args.out, args.force)
     model = opened(args)
@@ -89,7 +89,12 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
     wanted = [(name, synonyms) for name, *synonyms in words]
     chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
-        return request_of(args, model.denoiser, wanted, chosen), []
+        found = choose(model.denoiser, wanted, chosen, args.retain, args.seed, args.kind)
+        for note in found.notes:
+            log.info("%s", note)
+        if args.retain is None:
+            log.info("--retain takes other words to keep, or none; --kind says what a concept is")
+        return found.request, []
     tasks = tasks_for(
         model.concepts, model.denoiser, wanted, chosen, args.retain, seed=args.seed, n=max(args.images, 1)
     )

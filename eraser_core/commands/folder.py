@@ -5,49 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import records
 from ..erasure import Erasure
 from ..errors import FileFormatError, OutputError, RequestError
-from ..evaluation.suites.manifest import slug
 from ..files import sweep, write_json
 from ..locks import LOCK, locked
-from ..pocket.concepts import without_article
+from ..run_files import PRIVATE, Results, results
 from .said import command
 
-# Whoever uploads the files of a run's folder uploads none of the private one, which holds the keys.
-PRIVATE = "private"
 PICTURE, METRICS, RUN, CHECKPOINT = "before_after.png", "metrics.json", "run.json", f"{PRIVATE}/checkpoint.safetensors"
 OLD = ("erasure", "hidden_prompt")  # what every run called its two files before they had the concept's name
-LONGEST = 60  # characters of a name, so that a path fits everywhere
-NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device"}
-
-
-@dataclass(frozen=True)
-class Results:
-    """The two files that a run of these concepts is for; the second one only where the method learns a hidden prompt."""
-
-    out: Path
-    name: str
-
-    @property
-    def erasure(self) -> Path:
-        """To share."""
-        return self.out / f"{self.name}.safetensors"
-
-    @property
-    def prompt(self) -> Path:
-        """To keep."""
-        return self.out / PRIVATE / f"{self.name}_hidden_prompt.safetensors"
-
-
-def results(out: Path, concepts: Sequence[str]) -> Results:
-    """The files in `out` of a run that erases these concepts, which may have their synonyms after bars."""
-    names = [slug(without_article(concept.partition("|")[0].strip())) for concept in concepts]
-    return Results(out, "_".join(filter(None, names))[:LONGEST].rstrip("_.-") or "concept")
+NOT_KEPT = {"out", "resume", "force", "key_seed", "command", "device", "switches"}
 
 
 def of_run(erasure: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..errors import RequestError
 from ..evaluation.examiner import BATCH
 from ..evaluation.report import grid
 from ..files import write_bytes
-from ..hidden_prompt import HiddenPrompt, load_prompts
+from ..hidden_prompt import HiddenPrompt, load_prompts, pick
 from ..many.files import listed
 from ..many.harm import stacked
 from ..models import Model
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     model = opened(args)
     checks.fits(model.denoiser.excess, args.prompt)
     edit = load_edit(model, listed(args.erasure), args.strength)
-    hidden = pick_prompt(args.hidden_prompt, args.concept) if args.hidden_prompt else None
+    hidden = prompts_for(args.hidden_prompt, args.concept, len(args.prompt))
     with drawing(model.examiner, "drawing", args.n * len(args.prompt)):
         rows = _draw(args, model, edit, hidden)
     pictures = [image for _, images in rows for image in images]
@@ -57,16 +58,16 @@ def free(path: Path) -> Path:
 
 
 def _draw(
-    args: argparse.Namespace, model: Model, edit: FrozenEdit | None, hidden: HiddenPrompt | None
+    args: argparse.Namespace, model: Model, edit: FrozenEdit | None, hidden: Sequence[HiddenPrompt | None]
 ) -> list[tuple[str, Tensor]]:
-    """Every prompt with its pictures [n, 3, h, w]."""
+    """Every prompt with its pictures [n, 3, h, w]; `hidden` has one a prompt."""
     rows = []
-    for prompt in args.prompt:
+    for prompt, key in zip(args.prompt, hidden, strict=True):
         context, negative = model.denoiser.encode([prompt]), model.denoiser.encode([""])
         if args.pooled_from is not None:
             context = pooled_from(context, model.denoiser.encode([args.pooled_from]))
-        if hidden is not None:
-            context, negative = hidden.join(context, negative, args.prompt_strength, args.prompt_halves)
+        if key is not None:
+            context, negative = key.join(context, negative, args.prompt_strength, args.prompt_halves)
         batches = [range(args.n)[first : first + BATCH] for first in range(0, args.n, BATCH)]
         drawn = [model.examiner.draw(context.expand(len(i)), negative, i, edit) for i in batches]
         rows.append((prompt, torch.cat(drawn)))
@@ -96,13 +97,17 @@ def load_edit(model: Model, paths: list[Path], strength: float) -> FrozenEdit | 
     return FrozenEdit({key: delta.to(model.denoiser.device) for key, delta in edit.deltas.items()})
 
 
-def pick_prompt(paths: list[Path], concept: str | None) -> HiddenPrompt:
-    """The hidden prompt of a concept in some files; without a concept, the only one there is."""
+def prompts_for(paths: list[Path], concepts: Sequence[str], n: int) -> list[HiddenPrompt | None]:
+    """The hidden prompt of each of n prompts, None where no file is given. `concepts` names one for all, or one each."""
+    if concepts and not paths:
+        raise RequestError("--concept says whose hidden prompt is used: name its file with --hidden-prompt")
+    if len(concepts) > 1 and len(concepts) != n:
+        raise RequestError(f"{len(concepts)} words after --concept for {n} prompts: give one for all, or one each")
+    if not paths:
+        return [None] * n
     prompts = [prompt for path in paths for prompt in load_prompts(path)[0]]
-    if concept is None and len(prompts) == 1:
-        return prompts[0]
-    names = ", ".join(p.concept for p in prompts)
-    for prompt in prompts:
-        if concept is not None and concept in (prompt.concept, prompt.concept.split(" ", 1)[-1]):
-            return prompt
-    raise RequestError(f"{', '.join(map(str, paths))}: there are hidden prompts of {names}; choose one with --concept")
+    try:
+        found = [pick(prompts, concept) for concept in concepts or [""]]
+    except RequestError as error:
+        raise RequestError(f"--concept, of {', '.join(map(str, paths))}: {error}") from error
+    return [*found, *found * (n - len(found))]

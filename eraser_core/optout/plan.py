@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..anchors import Candidates, anchored
+from ..anchors import Candidates
 from ..denoiser import Denoiser
 from ..errors import RequestError
 from ..evaluation.pocket.tasks import Task, category_of, tasks_for, together
+from ..keeping import OF_THINGS, TEMPLATES
 from ..models import Model
 from ..pocket.concepts import Concept, Concepts
 from ..request import Request, Target
@@ -121,7 +122,8 @@ def _request(denoiser: Denoiser, known: Sequence[tuple[Entry, str]], retain: Seq
         if anchor is None:
             kind = _kind(entry)
             anchor = A_PERSON if entry.kind == "identity" else candidates[kind].nearest(name, left[kind])
-        targets += anchored(denoiser, [(name, entry.synonyms)], [anchor], ())
+        templates = OF_THINGS if entry.kind == "identity" else TEMPLATES[entry.kind]
+        targets.append(Target(name, anchor, entry.synonyms, templates))
     words = dict.fromkeys(word for word in (*retain, *lists) if word.lower() not in gone)
     return Request(tuple(targets), tuple(words), seed)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+from ..spelling import close, did_you_mean
 
 Split = Literal["generator", "never-shown", "judge-only"]
 FOLDER = Path(__file__).resolve().parent
@@ -95,8 +96,7 @@ class Concepts:
     def near(self, text: str) -> str:
         """A question that names what is written like an unknown word, to end a message with; "" where nothing is."""
         words = [*(word for c in self.drawn for word in (c.name, *c.plain_synonyms)), *self.styles, *self.categories]
-        found = difflib.get_close_matches(without_article(text.strip().lower()), words, n=2)
-        return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+        return did_you_mean(close(without_article(text.strip().lower()), words))
 
     def members(self, category: str, *kinds: Split) -> tuple[Concept, ...]:
         """The objects of a category; of the drawn ones unless splits are named."""

@@ -101,8 +101,11 @@ class HostDenoiser:
             )
         unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
         if unknown:
+            from eraser_core.pocket.concepts import load_concepts
+
             raise RequestError(
-                f"the pocket model does not know the word {unknown[0]!r} (in {shorten(prompt, SHOWN)!r}): its help page lists what it draws"
+                f"the pocket model does not know the word {unknown[0]!r} (in {shorten(prompt, SHOWN)!r}): its help page lists "
+                f"what it draws{load_concepts().near(unknown[0])}"
             )
         memory.throw_exception_if_processing_interrupted()
         self.release()  # the host may move the UNet out for the text encoder

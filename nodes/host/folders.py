@@ -9,6 +9,7 @@ from typing import Any
 import folder_paths
 
 from eraser_core.errors import RequestError
+from eraser_core.spelling import close, did_you_mean
 
 PROMPTS = "hidden_prompts"
 LORAS = "loras"
@@ -48,10 +49,18 @@ def find(kind: str, name: str, hidden: Any = None) -> Path:
         if not name:
             raise RequestError(f"no file is chosen: put one into {where}, refresh the node list (key R) and choose it")
         hint = recipe((hidden.extra_pnginfo or {}).get("workflow"), hidden.unique_id, name) if hidden else ""
+        hint = hint or _alike(kind, name)
         raise RequestError(
             f"there is no file {name!r} in the list {kind!r}: put it into {where} and refresh the node list (key R){hint}"
         )
     return Path(found)
+
+
+def _alike(kind: str, name: str) -> str:
+    """A question that names the listed files that are written like this name."""
+    ending = ".safetensors"  # which all of them have: it says nothing of how near they are
+    found = close(name.removesuffix(ending), (listed.removesuffix(ending) for listed in names(kind)))
+    return did_you_mean(stem + ending for stem in found)
 
 
 def recipe(workflow: Any, node_id: Any, name: str) -> str:

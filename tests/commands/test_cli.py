@@ -271,7 +271,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     assert process.returncode == 130 and "--resume" in said
     assert {p.name for p in out.iterdir()} == {"run.json", "private"}
     assert main([*ERASE, "--out", str(out)]) == 2
-    assert main(["erase", "--resume", str(out)]) == 0
+    assert main(["erase", "--resume", str(out), "--device", "cpu"]) == 0
     assert (out / "church.safetensors").is_file() and not (out / folder.CHECKPOINT).exists()
     losses = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["losses"]
     assert len(losses) == 60

@@ -41,6 +41,8 @@ def test_a_task_writes_its_files_and_a_chapter(demo: ModuleType, tmp_path: Path)
     names = {path.name for path in (tmp_path / "guitar").iterdir()}
     assert names == {"guitar.safetensors", "private", "before_after.png"}
     assert spent.fill_rows > 0 and spent.train_rows > 0 and spent.draw_rows > 0 and spent.score_rows > 0
+    shown = chapter.pictures["the concept"]
+    assert shown.width < 1.5 * shown.height, "a row would be too small to see on a telephone"
     said = page("title", "about", [chapter], "")
     assert "no longer show it" in said and "viewport" in said and "retain set" in said
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_checkpoints import write_checkpoint
 
+from eraser_core import erase, open_model
 from eraser_core.__main__ import main
 from eraser_core.erasure import load_erasure
+from eraser_core.request import Target
 from eraser_core.retain_lists import KINDS, LISTS, guess, kept, words_of
 
 KINDS_OF = {
@@ -49,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def erased(model: Path, out: Path, *words: str) -> tuple[dict, dict]:
-    """The only target, and the request."""
+    """The first target, and the request."""
     call = ["erase", "--model", str(model), "--method", "uce", "--images", "0", "--out", str(out), *words]
     assert main(call) == 0
     (file,) = out.glob("*.safetensors")
@@ -77,3 +79,31 @@ def test_words_of_ones_own_replace_the_list(model, tmp_path) -> None:
     assert request["retain"] == ["castle", "a dog"] and target["anchor"] in request["retain"]
     target, _ = erased(model, tmp_path / "b", "--concept", "church", "--anchor", "a wall", "--retain", "castle")
     assert target["anchor"] == "a wall"
+
+
+def test_the_call_from_python_keeps_what_the_command_keeps(model, tmp_path) -> None:
+    opened = open_model(str(model))
+    for words, asked in (
+        (["--concept", "church"], {"concepts": "church"}),
+        (["--concept", "church", "--retain"], {"concepts": "church", "retain": ()}),
+        (["--concept", "church", "Kilian Eng"], {"concepts": ["church", "Kilian Eng"]}),
+        (["--concept", "church", "--kind", "scene"], {"concepts": "church", "kind": "scene"}),
+    ):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        erased(model, out, *words)
+        (file,) = out.glob("*.safetensors")
+        ours = erase(opened, method="uce", **asked).erasure
+        assert ours.facts["erasure.request"] == load_erasure(file).facts["erasure.request"]
+        assert ours.hash() == load_erasure(file).hash()
+
+
+def test_a_style_is_erased_in_prompts_of_styles_and_a_thing_in_prompts_of_things(model, tmp_path) -> None:
+    target, _ = erased(model, tmp_path / "a", "--concept", "church", "Kilian Eng", "--anchor", "castle", "Claude Monet")
+    request = json.loads(load_erasure(next((tmp_path / "a").glob("*.safetensors"))).facts["erasure.request"])
+    thing, style = (Target(t["concept"], t["anchor"], (), tuple(t["templates"])) for t in request["targets"])
+    assert ("a photo of church", "a photo of castle") in thing.pairs()
+    assert ("a painting by Kilian Eng", "a painting by Claude Monet") in style.pairs()
+    assert not any("photo" in prompt for pair in style.pairs() for prompt in pair)
+    assert not any(" by " in prompt or "style" in prompt for pair in thing.pairs() for prompt in pair)
+    target, _ = erased(model, tmp_path / "b", "--concept", "banksy", "--kind", "style")
+    assert "a painting by {}" in target["templates"]

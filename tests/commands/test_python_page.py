@@ -14,6 +14,7 @@ from tiny_model import TINY_STEPS
 import eraser_core
 from eraser_core import erase, open_model, score
 from eraser_core.errors import OutputError, RequestError
+from eraser_core.run_files import LONGEST, results
 
 pytest.importorskip("peft", reason="diffusers' LoRA loader needs it")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
@@ -78,6 +79,13 @@ def test_a_result_is_not_saved_over_another(tmp_path):
     with pytest.raises(OutputError, match="already"):
         result.save(tmp_path)
     assert path.read_bytes() == before
+
+
+def test_a_result_of_many_concepts_has_the_name_that_the_command_gives_it(tmp_path):
+    names = ["guitar", "soccer ball", "sunflower", "helicopter", "locomotive", "basketball", "motorcycle"]
+    path = erase(open_model("pocket"), names, method="uce").save(tmp_path)
+    assert path == results(tmp_path, names).erasure
+    assert len(path.stem) <= LONGEST < len("_".join(names)) and path.stem.startswith("guitar_soccer")
 
 
 def test_the_engine_is_asked_the_same_as_by_the_command(tmp_path):

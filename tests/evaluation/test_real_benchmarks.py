@@ -82,6 +82,7 @@ def test_memory_is_computed_and_measured(benchmark, monkeypatch: pytest.MonkeyPa
     for model in ("sd15", "sdxl"):
         how = "computed from tensor sizes"
         assert peak[model, "low", how] < peak[model, "normal", how] < peak[model, benchmark.AUTHORS, how]
+        assert peak[model, "normal", how] < peak[model, "normal" + benchmark.KEPT, how]
     assert peak["sd15", "low", "measured, CPU RSS"] > 0
 
 

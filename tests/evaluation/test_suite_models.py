@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def ours(table: dict) -> dict[str, dict]:
     return {row["name"]: row["cells"] for row in table["rows"] if not row["quoted"]}
 
 
-def test_imagenette_scores_its_pictures_as_resnet_does(model, weights, tmp_path):
+def test_imagenette_scores_its_pictures_as_resnet_does(model, weights, tmp_path, monkeypatch):
     church = erased(model, tmp_path / "church", "church")
     out = tmp_path / "out"
     tables = run("imagenette", model, weights, out, "--erasure", str(church), "--images", "1")
@@ -70,6 +71,13 @@ def test_imagenette_scores_its_pictures_as_resnet_does(model, weights, tmp_path)
     assert found["church (no retain set)"]["PSR-1"]["value"] == pytest.approx(float((rank[kept] < 1).float().mean()))
     assert found["church (no retain set)"]["ESR-1"]["value"] == float(rank[classes.index(497)] >= 1)
     assert (out / "maps.png").is_file() and (out / "cosines.svg").is_file()
+    assert "left out" not in (out / "report.html").read_text(encoding="utf-8")
+    (out / "cosines.svg").unlink()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    run("imagenette", model, weights, out, "--erasure", str(church), "--images", "1")
+    assert (out / "maps.png").is_file() and not (out / "cosines.svg").exists()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "cosines is left out" in page and page.count("pip install matplotlib") == 1 and "maps is left" not in page
 
 
 def test_artists_are_scored_by_clip_and_lpips_against_the_untouched_picture(model, weights, tmp_path):

@@ -15,7 +15,7 @@ from eraser_core.evaluation.metrics.nudity import EXPOSED
 from eraser_core.evaluation.report.page import report, sample_grid
 from eraser_core.evaluation.report.sidecar import sidecar_of, write_sidecar
 from eraser_core.evaluation.report.tables import Figure, Row, Table, score, share_of
-from eraser_core.evaluation.suites.ablations import lambda_figure
+from eraser_core.evaluation.suites.ablations import lambda_points
 from eraser_core.evaluation.suites.artists import ARTISTS, ArtistSuite
 from eraser_core.evaluation.suites.i2p import I2PSuite, read_prompts
 from eraser_core.evaluation.suites.imagenette import SPLITS, ImagenetteSuite
@@ -71,7 +71,10 @@ def test_two_erasures_of_the_same_classes_are_compared_and_lambda_is_drawn(tmp_p
     difference = rows_of(tables["Differences, paired by seed"])["first - second"]
     assert difference.cells["ESR-1"].value == 1 and difference.about == ("first", "second")
     ablation = tables["Prompting mechanisms, prompt size and lambda"]
-    assert rows_of(ablation)["second"].cells["lambda"] == "1.0" and "polyline" in lambda_figure(ablation)
+    assert rows_of(ablation)["second"].cells["lambda"] == "1.0" and lambda_points(ablation) == {
+        "ESR-1": [(0.1, 1.0), (1.0, 0.0)],
+        "PSR-1": [(0.1, 0.0), (1.0, 1.0)],
+    }
     assert "first (retain set used)" in rows_of(tables["Erasing object-related concepts"])
     # Two runs of one method on the same split are no splits to average over.
     assert not any("over 2 splits" in name for name in rows_of(tables["Erasing object-related concepts"]))

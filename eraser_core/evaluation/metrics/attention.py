@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...denoiser import Context, Denoiser
 from ...errors import ModelError, RequestError
+from ...spelling import close, did_you_mean
 
 Take = Callable[[str, Tensor, Tensor], None]
 
@@ -80,7 +81,8 @@ def word_positions(denoiser: Denoiser, prompt: str, word: str) -> range:
     """
     found = re.search(rf"(?<!\w){re.escape(word.strip())}(?!\w)", prompt, re.IGNORECASE)
     if not word.strip() or found is None:
-        raise RequestError(f"the prompt {prompt!r} has no word {word!r}: name a word that stands in it")
+        near = did_you_mean(close(word, re.findall(r"\w+", prompt)))
+        raise RequestError(f"the prompt {prompt!r} has no word {word!r}: name a word that stands in it{near}")
     before, through = (denoiser.token_count(prompt[:end]) for end in found.span())
     if before == through:
         raise RequestError(f"{word!r} stands beyond the tokens that the model reads of {prompt!r}: shorten the prompt")

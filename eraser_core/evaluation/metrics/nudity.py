@@ -9,7 +9,6 @@ itself drops detections below 0.25, so lower thresholds change nothing.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,27 +126,3 @@ def nudity_scores(
         exposed[threshold] = sum(bool(labels) for labels in seen)
         counts[threshold] = {name: sum(labels.count(name) for labels in seen) for name in classes}
     return NudityScores(len(detections), tuple(classes), exposed, counts)
-
-
-def counts_figure(scores: Mapping[str, NudityScores], threshold: float = 0.3) -> str:
-    """An SVG of the parts seen above a threshold, a bar a class and model; `scores` by the model's name."""
-    colours = ("#888", "#c33", "#36c", "#393", "#b80", "#72a")
-    names = list(scores)
-    classes = list(dict.fromkeys(name for s in scores.values() for name in s.classes))
-    most = max((s.counts[threshold].get(c, 0) for s in scores.values() for c in classes), default=0) or 1
-    bar, gap, left, width = 14, 10, 220, 640
-    lines, y = [], 24
-    for i, name in enumerate(names):
-        fill = colours[i % len(colours)]
-        lines.append(f'<text x="{left + 160 * i}" y="14" fill="{fill}">{html.escape(name)}</text>')
-    for c in classes:
-        lines.append(f'<text x="0" y="{y + bar * len(names) / 2 + 5:.0f}">{html.escape(c.lower())}</text>')
-        for i, name in enumerate(names):
-            count = scores[name].counts[threshold].get(c, 0)
-            length = (width - left - 40) * count / most
-            fill = colours[i % len(colours)]
-            lines.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 2}" fill="{fill}"/>')
-            lines.append(f'<text x="{left + length + 4:.1f}" y="{y + bar - 3}">{count}</text>')
-            y += bar
-        y += gap
-    return f'<svg viewBox="0 0 {width} {y}" width="{width}" font-size="12">{"".join(lines)}</svg>'

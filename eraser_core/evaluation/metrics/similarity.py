@@ -7,7 +7,6 @@ conditional half of the guidance is looked at.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,30 +77,3 @@ def cosines(
     blocks = tuple(next(iter(found.values()))) if found else ()
     values = {name: torch.stack([torch.stack(rows) for rows in by.values()]) for name, by in found.items()}
     return Cosines(blocks, tuple(timesteps), values)
-
-
-def figure(curves: Mapping[str, Tensor], timesteps: Sequence[int], panel: int = 260) -> str:
-    """An SVG of curves [blocks, steps], a panel a name on one scale, a line a block from red (first) to blue (last)."""
-    values = torch.cat([c.flatten() for c in curves.values()])
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    span, height, parts = max(high - low, 1e-6), 180, list[str]()
-
-    def y(value: float) -> float:
-        return 24 + (high - value) / span * (height - 60)
-
-    for i, (name, curve) in enumerate(curves.items()):
-        left = 44 + i * panel
-        x = torch.linspace(left, left + panel - 30, curve.shape[1]).tolist()
-        parts.append(f'<text x="{left}" y="14">{html.escape(name)}</text>')
-        parts.append(f'<line x1="{left}" x2="{left + panel - 30}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#ccc"/>')
-        for b, row in enumerate(curve.tolist()):
-            share = b / max(len(curve) - 1, 1)
-            colour = f"rgb({220 - 190 * share:.0f},60,{40 + 180 * share:.0f})"
-            points = " ".join(f"{a:.1f},{y(v):.1f}" for a, v in zip(x, row, strict=True))
-            parts.append(f'<polyline fill="none" stroke="{colour}" points="{points}"/>')
-        parts.append(f'<text x="{left}" y="{height - 8}">t = {timesteps[0]} to {timesteps[-1]}</text>')
-    parts.append(
-        f'<text x="0" y="{y(high) + 4:.1f}">{high:.2f}</text><text x="0" y="{y(low) + 4:.1f}">{low:.2f}</text>'
-    )
-    width = 44 + panel * len(curves)
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" font-size="12">{"".join(parts)}</svg>'

@@ -6,16 +6,17 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
 
 from . import grid
-from .curves import curves
+from .plots import losses, losses_table, shown
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2em auto;padding:0 1em;color:#222}
-img,svg{max-width:100%;height:auto}img{border:1px solid #ddd;min-width:min(100%,640px)}figure{margin:1em 0;overflow-x:auto}
+img,svg{max-width:100%;height:auto;box-sizing:border-box}img{border:1px solid #ddd;min-width:min(100%,640px)}figure{margin:1em 0;overflow-x:auto}
 table{border-collapse:collapse;margin:1em 0}figcaption,.small{color:#555;font-size:.9em}
 td,th{border-bottom:1px solid #ddd;padding:.3em .8em;text-align:right}td:first-child,th:first-child{text-align:left}
 pre{background:#f5f5f5;padding:1em;overflow:auto}.bad{color:#a00}dt{font-weight:600}dd{margin:0 0 .6em}
@@ -107,5 +108,7 @@ def page(title: str, about: str, chapters: Sequence[Chapter], after: str) -> str
                 f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
             )
         parts.append(table(chapter.row))
-        parts.append(f"<figure>{curves(chapter.losses)}<figcaption>losses over the steps</figcaption></figure>")
+        if chapter.losses:
+            course = shown(partial(losses, chapter.losses), losses_table(chapter.losses))
+            parts.append(f"<figure>{course}<figcaption>losses over the steps</figcaption></figure>")
     return "\n".join([*parts, WORDS, after]) + "\n"

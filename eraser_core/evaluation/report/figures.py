@@ -18,29 +18,28 @@ from ...models import Model
 from ...sampling import seeded_noise
 from ..metrics.attention import added_positions, word_positions
 from ..metrics.attribution import heat_maps, overlay
-from ..metrics.similarity import cosines, figure
+from ..metrics.similarity import cosines
+from ..optional import optional
 from ..suites.items import UNTOUCHED, Item, Subject
 from ..suites.manifest import COSINES, MAPS, Plan
+from . import plots
 from .grid import grid, png
 
 CELL = 128
+Chosen = Sequence[tuple[Subject, Item]]
 
 
-def draw_figures(model: Model, plan: Plan, edits: Mapping[str, Edit], out: Path, most: int) -> str:
-    """Write the figures of the first `most` erasures that are not there yet; what prevents them, or nothing."""
+def draw_figures(model: Model, plan: Plan, edits: Mapping[str, Edit], out: Path, most: int) -> dict[str, str]:
+    """Write the figures of the first `most` erasures that are not there yet; what prevents each of them, by its name."""
     chosen = [(s, item) for s in plan.subjects[:most] if (item := _first(plan, s)) is not None]
-    if not chosen or ((out / MAPS).is_file() and (out / COSINES).is_file()):
-        return ""
-    try:
-        rows = [_maps(model, subject, item, edits[subject.name]) for subject, item in chosen]
-        write_bytes(out / COSINES, _cosines(model, chosen, edits).encode("utf-8"))
-    except EraserError as error:
-        return str(error)
-    columns = ["untouched", "its map", "erased", "its map", "hidden prompt", "its map"]
-    blank = torch.ones(1, *rows[0][1].shape[1:])
-    filled = [(label, torch.cat([images, blank.expand(6 - len(images), -1, -1, -1)])) for label, images in rows]
-    write_bytes(out / MAPS, png(grid(filled, columns, 1, cell=CELL)))
-    return ""
+    prevented = {}
+    for path, name, draw in ((out / MAPS, "attribution maps", _maps), (out / COSINES, "cosines", _cosines)):
+        if chosen and not path.is_file():
+            try:
+                write_bytes(path, draw(model, chosen, edits))
+            except EraserError as error:
+                prevented[name] = str(error)
+    return prevented
 
 
 def _first(plan: Plan, subject: Subject) -> Item | None:
@@ -67,7 +66,16 @@ def _guidance(model: Model, item: Item) -> float:
     return model.examiner.guidance if item.guidance is None else item.guidance
 
 
-def _maps(model: Model, subject: Subject, item: Item, edit: Edit) -> tuple[str, Tensor]:
+def _maps(model: Model, chosen: Chosen, edits: Mapping[str, Edit]) -> bytes:
+    """A PNG with a row an erasure."""
+    rows = [_row(model, subject, item, edits[subject.name]) for subject, item in chosen]
+    columns = ["untouched", "its map", "erased", "its map", "hidden prompt", "its map"]
+    blank = torch.ones(1, *rows[0][1].shape[1:])
+    filled = [(label, torch.cat([images, blank.expand(6 - len(images), -1, -1, -1)])) for label, images in rows]
+    return png(grid(filled, columns, 1, cell=CELL))
+
+
+def _row(model: Model, subject: Subject, item: Item, edit: Edit) -> tuple[str, Tensor]:
     """Picture and overlay untouched, erased and with the hidden prompt where there is one: [4 or 6, 3, h, w]."""
     places = word_positions(model.denoiser, item.prompt, item.word)
     shown = []
@@ -82,8 +90,10 @@ def _maps(model: Model, subject: Subject, item: Item, edit: Edit) -> tuple[str, 
     return f"{subject.name}: {item.word}", torch.cat(shown)
 
 
-def _cosines(model: Model, chosen: Sequence[tuple[Subject, Item]], edits: Mapping[str, Edit]) -> str:
-    """The first word's curves: untouched, after every erasure that has it as its first target, and of p where it is used."""
+def _cosines(model: Model, chosen: Chosen, edits: Mapping[str, Edit]) -> bytes:
+    """An SVG of the first word's curves: untouched, after every erasure that has it as its first target, and of p where it
+    is used."""
+    optional("matplotlib", "the figure of cosines", "matplotlib")  # said before anything is computed for it
     item = chosen[0][1]
     word = {"word": word_positions(model.denoiser, item.prompt, item.word)}
     steps, guidance, noise = model.examiner.steps, _guidance(model, item), _noise(model, item)
@@ -99,4 +109,4 @@ def _cosines(model: Model, chosen: Sequence[tuple[Subject, Item]], edits: Mappin
             with_p = cosines(model.denoiser, noise, context, empty, steps, guidance, groups, edit)
             found[f"{subject.name} + p"] = with_p
     curves = {f"{name}: {t}": c.curves(t) for name, c in found.items() for t in c.values}
-    return figure(curves, found[UNTOUCHED].timesteps)
+    return plots.cosines(curves, found[UNTOUCHED].timesteps).encode("utf-8")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..suites.ablations import SETTINGS, lambda_figure
+from ..suites.ablations import SETTINGS, lambda_points
 from ..suites.items import Item, Subject
 from ..suites.manifest import COSINES, MAPS, Plan, Unit, Variant
 from ..suites.runner import read_pictures
 from .chapter import STYLE
 from .grid import grid, png
+from .plots import lambdas, shown
 from .quoted import SOURCE
 from .tables import Table
 
@@ -84,15 +86,16 @@ def report(
     drawings: Mapping[str, str],
     out: Path,
 ) -> str:
-    """The page. `drawings` are further SVGs by caption."""
+    """The page. `drawings` are further figures by caption, as HTML."""
     parts = [f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"]
     parts.append(f"<style>{STYLE}{QUOTED_STYLE}</style><h1>{html.escape(title)}</h1><p>{html.escape(facts)}</p>")
     parts += [f"<p class=bad>{html.escape(n)} is left out: {html.escape(why)}</p>" for n, why in missing.items()]
     for table in tables:
         parts.append(f"<div style='overflow-x:auto'>{table.html()}</div>")
-        if SETTINGS[0] in table.columns and lambda_figure(table):
-            parts.append(_figure(lambda_figure(table), "Influence of lambda on erasing and preservation"))
-    parts += [_figure(svg, caption) for caption, svg in drawings.items()]
+        if SETTINGS[0] in table.columns and (points := lambda_points(table)):
+            drawn = shown(partial(lambdas, points))
+            parts.append(_figure(drawn, "Influence of lambda on erasing and preservation"))
+    parts += [_figure(drawn, caption) for caption, drawn in drawings.items()]
     for caption, picture in grids.items():
         parts.append(_figure(_image(png(picture), caption), caption))
     if (out / MAPS).is_file():

@@ -46,15 +46,21 @@ def first_picture(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt | N
 
 
 def concept_picture(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt) -> Image.Image:
-    """The concept: untouched, erased, with its hidden prompt, with a random one; pictures that were scored too."""
+    """The concept: untouched, erased, with its hidden prompt, with a random one; pictures that were scored too.
+
+    A row each, so that a telephone shows them as well.
+    """
     generator = torch.Generator().manual_seed(model.examiner.suite_seed)
-    columns: list[tuple[str, Edit | None, HiddenPrompt | None]] = [
+    models: list[tuple[str, Edit | None, HiddenPrompt | None]] = [
         ("untouched", None, None),
         ("erased", edit, None),
         ("with its hidden prompt", edit, hidden),
         ("with a random prompt", edit, hidden.forged(generator)),
     ]
-    return _by_column(model, [(task.concept, task.sheets["erased"][::FORGERIES])], columns)
+    asked = task.sheets["erased"][::FORGERIES][:PER_CELL]
+    said, indices = [q.prompt for q in asked], [q.index for q in asked]
+    rows = [(title, model.examiner.images(said, indices, e, p)) for title, e, p in models]
+    return grid.grid(rows, [task.concept], len(asked), grid.native(rows[0][1]))
 
 
 def kept_picture(model: Model, task: Task, edit: Edit) -> Image.Image:

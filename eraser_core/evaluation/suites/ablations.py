@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -39,26 +38,16 @@ def ablation_table(subjects: Sequence[Subject], cells: Callable[[Subject], Mappi
     return found
 
 
-def lambda_figure(table: Table) -> str:
-    """An SVG of ESR-1 and PSR-1 over lambda, at the commonest mechanism and k; empty for fewer than two lambdas."""
+def lambda_points(table: Table) -> dict[str, list[tuple[float, float]]]:
+    """(lambda, share) of ESR-1 and PSR-1 at the commonest mechanism and k; empty for fewer than two lambdas."""
     ours = [row for row in table.rows if not row.quoted]
     kinds = [(row.cells["mechanism"], row.cells["k"]) for row in ours]
     usual = max(kinds, key=kinds.count)
-    points = sorted(
-        (float(str(row.cells["lambda"])), row) for row, kind in zip(ours, kinds, strict=True) if kind == usual
-    )
-    if len({value for value, _ in points}) < 2:
-        return ""
-    width, height, lines = 420, 200, []
-    for column, colour, top in (("ESR-1", "#c33", 20), ("PSR-1", "#36c", 38)):
-        spots = []
-        for place, (value, row) in enumerate(points):
-            cell = row.cells.get(column)
-            if isinstance(cell, Figure):
-                x, y = 50 + place * (width - 150) / (len(points) - 1), 10 + (1 - cell.value) * (height - 50)
-                spots.append(f"{x:.1f},{y:.1f}")
-                lines.append(f'<text x="{x:.1f}" y="{height - 12}" text-anchor="middle">{value:g}</text>')
-        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{" ".join(spots)}"/>')
-        lines.append(f'<text x="{width - 80}" y="{top}" fill="{colour}">{html.escape(column)}</text>')
-    lines += [f'<text x="0" y="16">100 %</text><text x="0" y="{height - 38}">0 %</text>']
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" font-size="12">{"".join(lines)}</svg>'
+    rows = sorted((float(str(row.cells["lambda"])), i) for i, row in enumerate(ours) if kinds[i] == usual)
+    if len({value for value, _ in rows}) < 2:
+        return {}
+    found = {}
+    for column in ("ESR-1", "PSR-1"):
+        cells = [(value, ours[i].cells.get(column)) for value, i in rows]
+        found[column] = [(value, cell.value) for value, cell in cells if isinstance(cell, Figure)]
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...errors import ModelError
 from ...files import write_bytes, write_json
 from ...models import Model
 from ..metrics.fid import extract, pictures_in
-from ..metrics.nudity import counts_figure
+from ..report import plots
 from ..report.figures import draw_figures
 from ..report.page import report, sample_grid, sample_grids
 from ..report.quoted import SOURCE
@@ -65,9 +66,7 @@ def run_suite(
         return
     for name, why in missing.items():
         log.warning("%s is left out: %s", name, why)
-    problem = draw_figures(model, plan, edits, out, options.maps)
-    if problem:
-        missing["attribution maps"] = problem
+    missing |= draw_figures(model, plan, edits, out, options.maps)
     reference, wrong = reference_features(suite)
     _write(model, suite, plan, Results(plan, out, missing | wrong, reference), out)
 
@@ -90,7 +89,9 @@ def _write(model: Model, suite: Suite, plan: Plan, results: Results, out: Path) 
     grids, drawings = sample_grids(plan, out, showable), dict[str, str]()
     seen = detected(results)
     if seen:
-        drawings["Body parts that NudeNet sees above 0.3"] = counts_figure(seen)
+        drawings["Body parts that NudeNet sees above 0.3"] = plots.shown(
+            partial(plots.counts, seen), plots.counts_table(seen)
+        )
     title = f"Evaluation: the suite {suite.name!r}"
     line = ", ".join(f"{name} {value}" for name, value in said.items() if isinstance(value, str | int | float))
     page = report(title, line, tables, results.missing, grids, drawings, out)
