@@ -38,6 +38,7 @@ HEADINGS = {
     "solve_s": "seconds without the texts",
     "text_s": "seconds of reading texts",
     "peak_bytes": "peak, bytes",
+    "files": "files or names",
     "fewer_rows": "times fewer rows",
     "faster": "times faster",
     "speedup_rows": "times fewer rows",

@@ -6,7 +6,7 @@
 Stable Diffusion 1.5's and SDXL's UNets with random weights. The text encoder is a stand-in: random word vectors, mixed as
 a causal encoder mixes them, 77 tokens a prompt. So the seconds of reading texts say nothing and are in a column of their
 own. Files to combine are of rank 16, random, each with its own concept; the same 8 sets of factors in turn, so that a
-thousand fit into memory. `solve_s` is everything between the texts and the finished tensors. A row a (way, model, n) in
+thousand fit into memory. `solve_s` is everything between the texts and the finished tensors. A row a (way, model, files) in
 out/benchmarks/many_size.json.
 """
 
@@ -36,7 +36,7 @@ from eraser_core.retain_lists import words_of
 from eraser_core.text_moments import KEPT, RIDGE, kept_moment, solved_map
 from eraser_core.text_space import entries, factored
 
-COLUMNS = ("way", "model", "n", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
+COLUMNS = ("way", "model", "files", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
 RANK, SETS = 16, 8
 
 
@@ -128,12 +128,12 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="narrow networks, three files")
     args = parser.parse_args()
     common.start_logging()
-    rows = common.Rows("many_size_smoke" if args.smoke else "many_size", ("way", "model", "n"), fresh=args.smoke)
+    rows = common.Rows("many_size_smoke" if args.smoke else "many_size", ("way", "model", "files"), fresh=args.smoke)
     for name in args.models[:1] if args.smoke else args.models:
         model = denoiser(name, args.smoke, 64, torch.float32, Budget(), reader=MixedText)
         for n in [3] if args.smoke else args.numbers:
             for way, do in (("files combined", combined), ("names in closed form", opted_out)):
-                key = {"way": way, "model": name, "n": n}
+                key = {"way": way, "model": name, "files": n}
                 if not rows.has(key):
                     found = do(model, n)
                     peak = (peak_memory() or 0) / 1e9

@@ -45,7 +45,7 @@ EXPORT = """async ([api, name, nodes, note, heights]) => {
   text.title = "Read me";
   const all = Object.entries(nodes);
   place(text, { column: Math.min(...all.map(([, f]) => f.column), 0), group: "Start", band: 0 }, 0);
-  for (const band of [0, 1]) {
+  for (const band of [...new Set(all.map(([, facts]) => facts.band))].sort()) {
     const own = all.filter(([, facts]) => facts.band === band);
     const columns = new Set(own.map(([, facts]) => facts.column));
     const top = band ? Math.max(...[...columns].map((c) => bottoms[c] ?? 0)) + title + 2 * pad : 0;

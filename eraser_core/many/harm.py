@@ -21,8 +21,7 @@ from ..request import Request
 from ..retain_lists import KINDS, words_of
 from ..text_moments import BATCH
 
-# On the pocket model .89 of the pictures of words between 0.6 and 0.8 were right, .59 of those above, .99 before; with one file all
-# words were under 0.4 (benchmarks/harm.py).
+# Where pictures of other words began to break in a prototype on the pocket model; benchmarks/harm.py measures it.
 HARMED = 0.6
 WORST = 10
 

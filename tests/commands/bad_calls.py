@@ -135,7 +135,7 @@ SWITCHES = [
 # Files
 FILES = [
     (DRAW + "--erasure none.safetensors", "there is no file"),
-    (DRAW + "--erasure {folder}", "there is no file"),
+    (DRAW + "--erasure {folder}", "holds no erasure"),
     (DRAW + "--erasure {text}", "not a whole safetensors file"),
     (DRAW + "--erasure {cut}", "not a whole safetensors file"),
     (DRAW + "--erasure {prompt}", "erasure"),
