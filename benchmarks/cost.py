@@ -91,7 +91,7 @@ def closed(rows: common.Rows, sizes: Sequence[tuple[int, int]]) -> None:
         space = TextSpace(c, g, p, torch.ones(c.shape[1], dtype=torch.bool))
 
         def ours(space: TextSpace = space) -> Any:
-            return entries(w, *uce.solve(space, 0.5, 1.0, 1.0), "kv")
+            return entries(w, *uce.solve(space, 0.5, 1.0, 1.0, 0.0), "kv")
 
         ours()
         found, seconds = common.timed(ours)

@@ -25,6 +25,7 @@ BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
+OVERSHOOT = 0.5  # docs/results/negative.md
 WHOLE = 4  # words: as many are a caption, which is put into no template
 MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
@@ -163,10 +164,12 @@ def normal_matrix(c: Tensor, kept: Tensor, weight: float, ridge: float) -> Tenso
     return m + ridge * m.trace() / len(m) * torch.eye(len(m), dtype=m.dtype)
 
 
-def joint_map(denoiser: Denoiser, request: Request, weight: float, ridge: float, general: bool) -> Tensor:
+def joint_map(
+    denoiser: Denoiser, request: Request, weight: float, ridge: float, overshoot: float, general: bool
+) -> Tensor:
     """E [d, d] float64 of the edit W' = W (I + E) that erases every target at once:
 
-    E = (sum_i sum (g - s) s^T) (sum_i C_i + w K + l I)^-1
+    E = (1 + b) (sum_i sum (g - s) s^T) (sum_i C_i + w K + l I)^-1
 
     UCE's least squares with each concept counted once, however many its templates, and with all tokens of a prompt.
     """
@@ -177,17 +180,17 @@ def joint_map(denoiser: Denoiser, request: Request, weight: float, ridge: float,
         found = concept_moments(denoiser, target)
         c.add_(found.c)
         towards.add_(found.towards)
-    return solved_map(ConceptMoments(c, towards), kept_moment(denoiser, request, general), weight, ridge)
+    return solved_map(ConceptMoments(c, towards), kept_moment(denoiser, request, general), weight, ridge, overshoot)
 
 
-def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float) -> Tensor:
+def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, overshoot: float) -> Tensor:
     """E [d, d] float64 of `joint_map`, from the sums over all concepts."""
-    return torch.linalg.solve(normal_matrix(sums.c, kept, weight, ridge), sums.towards.T).T
+    return (1 + overshoot) * torch.linalg.solve(normal_matrix(sums.c, kept, weight, ridge), sums.towards.T).T
 
 
 def closed_start(denoiser: Denoiser, request: Request) -> dict[str, LowRank]:
     """The joint closed form of all targets as low-rank factors of each layer, for a training to begin from."""
-    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, general=True))
+    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, OVERSHOOT, general=True))
     return {
         key: entry
         for key, entry in entries(denoiser.weights("xattn-kv"), left, right, "kv").items()

@@ -1,8 +1,9 @@
 """CA: Ablating Concepts in Text-to-Image Diffusion Models (Kumari et al., arXiv 2303.13516), the model-based variant.
 
-    || eps_theta'(z_t, c) - sg[ eps_theta'(z_t, c_anchor) ] ||^2
+    || eps_theta'(z_t, c) - sg[ eps_theta'(z_t, c_anchor) ] + b (eps_theta(z_t, c) - eps_theta(z_t, c_anchor)) ||^2
 
 sg is stop-gradient: the anchor's prediction comes from the network that is being tuned, so it cannot be computed once.
+The paper has b = 0; why it is not 0 here stands in eraser_core/overshoot.py. theta is the frozen network.
 z_t are noised pictures of the anchor that the model itself generated.
 """
 
@@ -13,8 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoiser import Context, Denoiser
 from ..latents import OnFill
+from ..overshoot import overshoot_field
 from ..request import Request
 from ..sampling import sample
 from ..training import Learner, Part, TrainingSettings
@@ -29,6 +31,7 @@ class CASettings(TrainingSettings):
     batch: int = Field(4, ge=1, description="z_t a step")
     eta: float = Field(8e-6, gt=0, description="learning rate of the network (the authors': 2e-6 times the batch)")
     anchor_images: int = Field(200, ge=1, description="pictures of the anchor that are generated first")
+    overshoot: float = overshoot_field()
     anchor_guidance: float = Field(6.0, ge=1, description="guidance scale of those pictures")
 
     def filled(self, request: Request) -> int:
@@ -72,10 +75,18 @@ class CA(Learner):
         a, sigma = self.denoiser.schedule.signal_and_noise(t)
         return a * self.z_0[i] + sigma * eps, t, i % len(self.neutral)
 
+    def beyond(self, z_t: Tensor, t: Tensor, pair: Tensor) -> Tensor:
+        """b (eps_theta(z_t, c) - eps_theta(z_t, c_anchor)) of the frozen network."""
+        if not self.settings.overshoot:
+            return torch.zeros_like(z_t)
+        both = Context.cat([self.erased[pair], self.neutral[pair]])
+        concept, anchor = self.denoiser.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)
+        return self.settings.overshoot * (concept - anchor)
+
     def step(self, step: int) -> dict[str, float]:
         z_t, t, pair = self.noised()
         with torch.no_grad():
-            anchor = self.predict(z_t, t, self.neutral[pair])
+            anchor = self.predict(z_t, t, self.neutral[pair]) - self.beyond(z_t, t, pair)
         student, losses = self.predict_and_retain(z_t, t, self.erased[pair], step)
         losses["erase"] = F.mse_loss(student, anchor)
         self.descend(losses, {})

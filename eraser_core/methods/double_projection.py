@@ -1,9 +1,9 @@
 """Double Projections (DP, arXiv 2604.10032): the closed form whose kept concepts are a hard constraint.
 
-    W' = W + W (c* - c) x^T U2^T / |x|^2,    x = U2^T c
+    W' = W + (1 + b) W (c* - c) x^T U2^T / |x|^2,    x = U2^T c
 
 with U2 an orthonormal basis of the left null space of the kept concepts' tokens: for a kept c_p, U2^T c_p = 0 and
-W' c_p = W c_p exactly; and W' c = W c*. c* is the anchor's token or, for an empty anchor, c projected on the span of
+W' c_p = W c_p exactly; and W' c = W c* for an overshoot b of 0, the paper's. c* is the anchor's token or, for an empty anchor, c projected on the span of
 the kept concepts. UCE is the soft case. With several tokens to erase, `directions` of them are taken: the principal
 ones of X = U2^T C. With many kept concepts the null space empties, so the kept tokens' span is cut to `kept_energy`.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..errors import RequestError
+from ..overshoot import overshoot_field
 from ..request import Request
 from ..text_space import NEGLIGIBLE, ClosedFormSettings, TextSpace, entries, gather
 
@@ -27,6 +28,7 @@ class DoubleProjectionSettings(ClosedFormSettings):
 
     directions: int = Field(4, ge=1, description="directions erased, for each concept")
     kept_energy: float = Field(0.9999, gt=0, le=1, description="share of the kept tokens' energy that is held exactly")
+    overshoot: float = overshoot_field(0.0)
 
 
 def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:
@@ -41,19 +43,21 @@ def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:
     return u[:, :kept], u[:, kept:]
 
 
-def solve(space: TextSpace, directions: int, kept_energy: float) -> tuple[Tensor, Tensor]:
-    """(L, R), each [d, r] float64, with E = L R^T: L = C* - C and R = U2 X (X^T X)^-1 on the principal directions."""
+def solve(space: TextSpace, directions: int, kept_energy: float, b: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(L, R), each [d, r] float64, with E = L R^T: L = (1 + b) (C* - C) and R = U2 X (X^T X)^-1 on the principal directions."""
     u_1, u_2 = span_and_null(space.p, kept_energy)
     c_star = torch.where(space.anchored, space.g, u_1 @ (u_1.T @ space.c))
     x = u_2.T @ space.c
     _, s, vh = torch.linalg.svd(x, full_matrices=False)
     r = min(directions, int((s > NEGLIGIBLE * s[0]).sum()))
     v = vh[:r].T
-    return (c_star - space.c) @ v, u_2 @ (x @ v) / s[:r] ** 2
+    return (1 + b) * (c_star - space.c) @ v, u_2 @ (x @ v) / s[:r] ** 2
 
 
 def edit(denoiser: Denoiser, request: Request, settings: DoubleProjectionSettings) -> dict[str, Entry]:
     """The entries of a Double Projections edit."""
     space = gather(denoiser, request, "from_last", "all")
     r = settings.directions * len(request.targets)
-    return entries(denoiser.weights("xattn-kv"), *solve(space, r, settings.kept_energy), settings.layers)
+    return entries(
+        denoiser.weights("xattn-kv"), *solve(space, r, settings.kept_energy, settings.overshoot), settings.layers
+    )

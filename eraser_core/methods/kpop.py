@@ -5,8 +5,16 @@
     c_e      the concept to erase, in a prompt;  c_n  the neutral or anchor concept in the same prompt
     p        the learnable prompt: k tokens in the text-embedding space, one p a concept, shared by all blocks
     eps(c, p)  the network's output with the context c extended by p
+    b        the overshoot: how far past the anchor the target goes. The papers have b = 0
 
 ||.||^2 is the mean over a latent's elements, as in the authors' code.
+
+What is left of eps_theta'(c_e) - eps_theta(c_n) points back at the concept, and a sampler with c_n as its negative prompt
+multiplies it by the guidance scale: the concept returns. So the target is not eps_theta(c_n) alone but
+
+    eps_n = eps_theta(c_n) - b (eps_theta(c_e) - eps_theta(c_n)),
+
+from which the rest points away from the concept (docs/results/negative.md).
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser
 from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
+from ..overshoot import overshoot_field, past
 from ..request import Request
 from ..training import Learner, Part, TrainingSettings, optimizer
 
@@ -27,11 +36,15 @@ from ..training import Learner, Part, TrainingSettings, optimizer
 class NaiveSettings(TrainingSettings):
     """Eq. 5 alone: KPOP without its prompt, the control that shows what p does."""
 
+    teachers: ClassVar[int] = 2  # at c_n and at c_e
+    overshoot: float = overshoot_field()
+
 
 class KPOPSettings(TrainingSettings):
-    """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them."""
+    """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them; the overshoot is ours."""
 
-    teachers: ClassVar[int] = 2  # at c_n and at c_e
+    teachers: ClassVar[int] = 2
+    overshoot: float = overshoot_field()
     mechanism: Mechanism = Field("concatenative", description="how p joins the context: cat(C, p) or C + p")
     k: int = Field(
         10, ge=1, le=4096, description="tokens of the hidden prompt; additive prompts have one a context token instead"
@@ -48,18 +61,18 @@ class KPOPSettings(TrainingSettings):
 
 
 class Naive(Learner):
-    """min over theta' of || eps_theta'(c_e) - eps_theta(c_n) ||^2 (eq. 5), plus the retain loss if it is asked for."""
+    """min over theta' of || eps_theta'(c_e) - eps_n ||^2 (eq. 5 for b = 0), plus the retain loss if it is asked for."""
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: NaiveSettings, key_seed: int | None = None):
         self.settings: NaiveSettings = settings
         super().__init__(denoiser, request, settings)
-        self.pools["erase"] = self.pool(self.erased, self.neutral)
+        self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased)
 
     def step(self, step: int) -> dict[str, float]:
         draw = self.draw(self.pools["erase"], step)
-        (neutral,) = draw.targets
+        neutral, erased = draw.targets
         student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step)
-        losses["erase"] = F.mse_loss(student, neutral)
+        losses["erase"] = F.mse_loss(student, past(neutral, erased, self.settings.overshoot))
         self.descend(losses, {})
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
@@ -100,10 +113,10 @@ class KPOP(Learner):
         transferred = float(transfer.detach())
         del reached, transfer  # what the backward left of their graph would last for the step
 
-        # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_theta(c_n) ||^2
+        # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_n ||^2
         #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2 ]
         student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step)
-        losses["erase"] = F.mse_loss(student, neutral)
+        losses["erase"] = F.mse_loss(student, past(neutral, erased, self.settings.overshoot))
         reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p.detach()[concept]))
         losses["recover"] = F.mse_loss(reached, erased if self.settings.recovery_target == "erased" else neutral)
         self.descend(losses, {"recover": self.settings.lambda_})

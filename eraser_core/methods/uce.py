@@ -1,10 +1,12 @@
 """UCE: Unified Concept Editing in Diffusion Models (Gandikota et al., arXiv 2308.14761).
 
-    W' = (l W + s_e sum v* c^T + s_p sum W c_p c_p^T) (l I + s_e sum c c^T + s_p sum c_p c_p^T)^-1,    v* = W g
+    W' = (l W + s_e sum v* c^T + s_p sum W c_p c_p^T) (l I + s_e sum c c^T + s_p sum c_p c_p^T)^-1
+    v* = W (g + b (g - c))
 
-with c a token to erase, g the token it becomes and c_p a token to preserve. Writing M for the last bracket, the first
-is W (M + s_e sum (g - c) c^T), hence W' = W (I + E) with E = s_e (G - C) C^T M^-1. M holds text embeddings only: it is
-the same for every layer, one Cholesky factorisation serves them all, and E has a rank of at most the erased tokens.
+with c a token to erase, g the token it becomes, c_p a token to preserve, and b the overshoot of eraser_core/overshoot.py,
+0 in the paper. Writing M for the last bracket, the first is W (M + (1 + b) s_e sum (g - c) c^T), hence W' = W (I + E) with
+E = (1 + b) s_e (G - C) C^T M^-1. M holds text embeddings only: it is the same for every layer, one Cholesky factorisation
+serves them all, and E has a rank of at most the erased tokens.
 
 The authors' two versions take the sums over single tokens of single prompts. `moments` takes them over all tokens of all
 prompts, counts each concept once, and adds a general vocabulary to what is preserved (text_moments.py): many concepts at
@@ -21,8 +23,9 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..erasure import Entry
+from ..overshoot import overshoot_field
 from ..request import Request
-from ..text_moments import joint_map
+from ..text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
 from ..text_space import ClosedFormSettings, TextSpace, entries, factored, gather
 
 
@@ -30,7 +33,7 @@ class UCESettings(ClosedFormSettings):
     """`preset` names a version; the other values override it.
 
     moments: ours, for one concept or many; s_p counts in times of all concepts together, l in times of all else.
-    The authors': current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
+    overshoot is 0.5 there. The authors' have none: current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
     all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
     """
 
@@ -40,25 +43,27 @@ class UCESettings(ClosedFormSettings):
     l: float | None = Field(None, gt=0, description="weight of leaving W as it is")
     s_e: float = Field(1.0, gt=0, description="weight of erasing")
     s_p: float | None = Field(None, ge=0, description="weight of preserving")
+    overshoot: float | None = overshoot_field(None)
 
 
-def solve(space: TextSpace, l: float, s_e: float, s_p: float) -> tuple[Tensor, Tensor]:
-    """(L, R), each [d, n] float64, with E = L R^T: L = G - C and R = s_e M^-1 C."""
+def solve(space: TextSpace, l: float, s_e: float, s_p: float, b: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(L, R), each [d, n] float64, with E = L R^T: L = (1 + b) (G - C) and R = s_e M^-1 C."""
     c, p = space.c, space.p
     m = l * torch.eye(c.shape[0], dtype=c.dtype, device=c.device) + s_e * c @ c.T + s_p * p @ p.T
-    return space.g - c, s_e * torch.cholesky_solve(c, torch.linalg.cholesky(m))
+    return (1 + b) * (space.g - c), s_e * torch.cholesky_solve(c, torch.linalg.cholesky(m))
 
 
 def edit(denoiser: Denoiser, request: Request, settings: UCESettings) -> dict[str, Entry]:
     """The entries of a UCE edit."""
     if settings.preset == "moments":
-        l = settings.l or 1e-4
-        e = joint_map(
-            denoiser, request, (settings.s_p if settings.s_p is not None else 9.0) / settings.s_e, l, general=True
-        )
+        weight = (KEPT if settings.s_p is None else settings.s_p) / settings.s_e
+        b = OVERSHOOT if settings.overshoot is None else settings.overshoot
+        e = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
         return entries(denoiser.weights("xattn-kv"), *factored(e), settings.layers)
     paper = settings.preset == "paper"
     space = gather(denoiser, request, "from_last" if paper else "last", "all" if paper else "last")
     l = settings.l or (0.1 if paper else 0.5)
     s_p = settings.s_p if settings.s_p is not None else (0.1 if paper else 1.0)
-    return entries(denoiser.weights("xattn-kv"), *solve(space, l, settings.s_e, s_p), settings.layers)
+    return entries(
+        denoiser.weights("xattn-kv"), *solve(space, l, settings.s_e, s_p, settings.overshoot or 0.0), settings.layers
+    )
