@@ -174,7 +174,7 @@ def _done(case: Case, attack: Attack, plain: Share | None, out: Path | None) -> 
     if isinstance(found, str):
         return Done(**about, verdict=f"left out: {found}", left_out=found)
     told = [_row(one, plain, attack.name) for one in found]
-    said = verdict.of_attack(told, grad + no_grad, seconds, grad > 0)
+    said = verdict.of_attack(told, grad + no_grad)
     return Done(
         **about,
         verdict=said,

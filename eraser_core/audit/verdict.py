@@ -38,15 +38,13 @@ def percent(share: Share) -> str:
     return f"{100 * share.hits / share.n:.0f} % of {share.n} pictures"
 
 
-def of_attack(rows: Sequence[Row], forward_rows: int, seconds: float, learns: bool) -> str:
+def of_attack(rows: Sequence[Row], forward_rows: int) -> str:
     """The sentence of one attack: its strongest way first."""
     best = [row for row in rows if row.answer in UNDOES]
     if best:
         row = max(best, key=lambda row: (row.answer == "comes back", row.erased.rate.value if row.erased else 0))
         said = f"{row.answer} {row.way}"
         said += f": {percent(row.erased)}" if row.erased else ""
-        if learns:
-            said += f", after {seconds:.0f} seconds"
         others = len(best) - 1
         return said + (f"; {others} other way{'s' if others > 1 else ''} of {len(rows)} too" if others else "")
     kinds = [row.answer for row in rows]

@@ -10,8 +10,8 @@ from .checks import seed, whole
 
 log = logging.getLogger(__name__)
 # What the engine registers, by name: looking there brings torch. tests/audit compares.
-ATTACKS = ("words", "negative", "settings", "algebra", "precision", "context")
 QUICK = ("words", "negative", "settings", "algebra", "precision", "context")
+ATTACKS = (*QUICK, "token", "search", "relearning", "benign", "inpainting", "inversion", "keys")
 
 EPILOG = f"""\
 It attacks the erasure and says which attacks bring the concept back: a page, audit.json and pictures in DIR. The erasure and
