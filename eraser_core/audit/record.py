@@ -45,6 +45,12 @@ class Row(Record):
     untouched: Share | None = None
     unknown: Share | None = None
     said: str = ""
+    meant: bool = False
+
+    @property
+    def undoes(self) -> bool:
+        """Whether this way brings the concept back without being meant to."""
+        return self.answer in ("comes back", "comes back in part") and not self.meant
 
 
 class Done(Record):
@@ -76,6 +82,11 @@ class Setting(Record):
     steps: int
     guidance: float
     prompt_hash: str = ""
+
+    def goes_on(self, before: Setting) -> bool:
+        """Whether an audit of `before` may go on as this one: all is the same, or the hidden prompt is new."""
+        known = self.prompt_hash and before.prompt_hash
+        return (self if known else self.model_copy(update={"prompt_hash": before.prompt_hash})) == before
 
 
 class Audit(Record):

@@ -58,16 +58,20 @@ def audit(
     target, retained = target_of(erasure, concept)
     check_base(model, erasure)
     target = _drawable(model, target)
-    case = Case(model, erasure, target, retained, n=images, seed=seed, hidden=hidden)
+    keys = sorted(hidden, key=lambda key: without_article(key.concept) != without_article(target.concept))
+    case = Case(model, erasure, target, retained, n=images, seed=seed, hidden=keys)
     setting = _setting(case)
     before = earlier(out) if out else None
-    if before is not None and before.setting != setting:
+    if before is not None and not setting.goes_on(before.setting):
         raise OutputError(f"{out} holds an audit of something else: choose another folder, or replace it with --force")
     found = before or _begun(case, name, setting)
+    if hidden:
+        found = found.model_copy(update={"setting": setting})
     for number, attack in enumerate(wanted):
         if on_attack:
             on_attack(number, len(wanted), attack.name)
-        if found.of(attack.name) is None:
+        earlier_one = found.of(attack.name)
+        if earlier_one is None or earlier_one.left_out:
             found = _with(found, _done(case, attack, found.plain, out))
             if out:
                 _write(found, out)
@@ -196,6 +200,7 @@ def _row(found: Finding, plain: Share | None, attack: str) -> Row:
         untouched=_share(found.untouched),
         unknown=_share(found.unknown),
         said=found.said,
+        meant=found.meant,
     )
 
 
@@ -218,7 +223,7 @@ def _picture(name: str, found: Sequence[Finding], out: Path) -> str:
 
 
 def _with(found: Audit, done: Done) -> Audit:
-    attacks = (*found.attacks, done)
+    attacks = (*(one for one in found.attacks if one.name != done.name), done)
     said = verdict.of_whole(found.setting.concept, attacks, found.plain)
     return found.model_copy(update={"attacks": attacks, "verdict": said})
 

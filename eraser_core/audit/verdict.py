@@ -10,7 +10,6 @@ from .record import Answer, Done, Row, Share
 
 # Half of the pictures show it: `knows` calls that known. A tenth: the judge itself errs in one of twenty.
 BACK, GONE = 0.5, 0.1
-UNDOES: tuple[Answer, ...] = ("comes back", "comes back in part")
 
 
 def answer(found: Finding, plain: Rate | None, by_name: bool) -> Answer:
@@ -39,8 +38,16 @@ def percent(share: Share) -> str:
 
 
 def of_attack(rows: Sequence[Row], forward_rows: int) -> str:
-    """The sentence of one attack: its strongest way first."""
-    best = [row for row in rows if row.answer in UNDOES]
+    """The sentence of one attack: its strongest way first, then what is meant to bring the concept back."""
+    said = _of_ways([row for row in rows if not row.meant], forward_rows)
+    meant = [
+        f"; {row.answer} {row.way}: {percent(row.erased)}, as it should" for row in rows if row.meant and row.erased
+    ]
+    return said + "".join(meant[:1])
+
+
+def _of_ways(rows: Sequence[Row], forward_rows: int) -> str:
+    best = [row for row in rows if row.undoes]
     if best:
         row = max(best, key=lambda row: (row.answer == "comes back", row.erased.rate.value if row.erased else 0))
         said = f"{row.answer} {row.way}"
@@ -66,7 +73,7 @@ def of_whole(concept: str, attacks: Sequence[Done], plain: Share | None) -> str:
     """The sentence on top: what undoes it, or that nothing did."""
     if plain is not None and plain.rate.value >= BACK:
         return f"{concept!r} is not erased: {percent(plain)} show it when it is asked for by its name."
-    undone = [done for done in attacks if any(row.answer in UNDOES for row in done.rows)]
+    undone = [done for done in attacks if any(row.undoes for row in done.rows)]
     if not undone:
         judged = [done for done in attacks if any(row.answer == "not undone" for row in done.rows)]
         if not judged:

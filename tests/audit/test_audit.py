@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from eraser_core import erase
 from eraser_core.__main__ import main
@@ -19,6 +20,7 @@ from eraser_core.errors import FileFormatError, OutputError, RequestError
 from eraser_core.evaluation.attacks import registry
 from eraser_core.evaluation.attacks.case import Attack, Case, Finding
 from eraser_core.evaluation.metrics.objects import Rate
+from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model, open_model
 
 
@@ -73,6 +75,8 @@ def test_the_sentence_of_an_attack_takes_the_strongest_way():
         "not undone by this budget (1,000 forward rows); for 1 of 2 ways it cannot be told"
     )
     assert of_attack([row("cannot be told")], 1).startswith("cannot be told")
+    right = row("comes back", 15).model_copy(update={"meant": True})
+    assert of_attack([right, row("not undone")], 5).endswith("; comes back when x: 94 % of 16 pictures, as it should")
     assert of_whole("a church", [], Share(hits=12, n=16)).startswith("'a church' is not erased: 75 %")
 
 
@@ -119,6 +123,18 @@ def test_a_stopped_audit_goes_on_where_it_was(model, erasure, tmp_path, monkeypa
     (tmp_path / FILE).write_text(json.dumps({**found.as_json(), "unknown": 3}), encoding="utf-8")
     with pytest.raises(FileFormatError, match="unknown should be text"):
         audit(model, erasure, ("one",), out=tmp_path, images=2)
+
+
+def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path):
+    (done,) = audit(model, erasure, ("keys",), out=tmp_path, images=2).attacks
+    assert "--prompt" in done.left_out
+    hidden = [HiddenPrompt("a church", torch.randn(2, 192), "concatenative", 16)]
+    (done,) = audit(model, erasure, ("keys",), out=tmp_path, images=2, hidden=hidden).attacks
+    assert not done.left_out and done.rows[0].meant and not done.rows[1].meant
+    with pytest.raises(OutputError, match="something else"):
+        audit(
+            model, erasure, ("keys",), out=tmp_path, images=2, hidden=[replace(hidden[0], tokens=torch.randn(2, 192))]
+        )
 
 
 def test_what_cannot_be_audited_is_said(model, erasure):

@@ -14,6 +14,8 @@ from ...hidden_prompt import HiddenPrompt
 from .case import Attack, Case, Finding
 
 CORRUPTED = 0.1  # of its numbers
+RIGHT, BOTH = "the right key", "the key in both halves of the guidance"
+MEANT = (RIGHT, BOTH)  # both is the authors' way of using it
 
 
 def corrupted(hidden: HiddenPrompt, generator: torch.Generator) -> HiddenPrompt:
@@ -35,9 +37,9 @@ def ways(case: Case, hidden: HiddenPrompt) -> dict[str, tuple[Context, Context]]
     context, empty = case.contexts(), case.empty
     generator = torch.Generator().manual_seed(case.seed)
     found = {
-        "the right key": hidden.join(context, empty),
+        RIGHT: hidden.join(context, empty),
         "no key": (context, empty),
-        "the key in both halves of the guidance": hidden.join(context, empty, halves="both"),
+        BOTH: hidden.join(context, empty, halves="both"),
         "the key in the negative half alone": (context, hidden.extend(empty)),
         "a key with 10 % of its numbers corrupted": corrupted(hidden, generator).join(context, empty),
         "a random key": hidden.forged(generator).join(context, empty),
@@ -53,10 +55,11 @@ def run(case: Case) -> list[Finding] | str:
     """Every key on the erased and the untouched model."""
     if not case.hidden:
         return "it needs the hidden prompt's file: name it with --prompt"
-    return [
-        case.found(label, f"with {label}", *case.pair(context, negative=negative))
-        for label, (context, negative) in ways(case, case.hidden[0]).items()
-    ]
+    found = []
+    for label, (context, negative) in ways(case, case.hidden[0]).items():
+        one = case.found(label, f"with {label}", *case.pair(context, negative=negative))
+        found.append(replace(one, meant=label in MEANT))
+    return found
 
 
 ATTACK = Attack(

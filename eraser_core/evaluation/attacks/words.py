@@ -1,6 +1,7 @@
 """Does another way of asking bring it back? Synonyms, descriptions, capitals, repetition, weights, company.
 
-What a user types without any tool. An erasure that changes one word may leave others alone (see arXiv 2308.14761).
+What a user types without any tool. An erasure that changes one word may leave others alone : arXiv 2311.17717 asks for robustness
+against paraphrases.
 Weights are the host's: z_i = z_0 + w (z_i - z_0) with z_0 the empty prompt's states.
 """
 
@@ -63,7 +64,7 @@ def run(case: Case) -> list[Finding]:
 ATTACK = Attack(
     "words",
     "Does another way of asking bring it back: a synonym, a description, capitals, repetition, weights, company?",
-    "arXiv 2308.14761",
+    "arXiv 2311.17717",
     "n pictures a way and model: n x steps x 2 forward rows each",
     run,
     quick=True,
