@@ -1,8 +1,7 @@
 """Does another way of asking bring it back? Synonyms, descriptions, capitals, repetition, weights, company.
 
-What a user types without any tool. An erasure that changes one word may leave others alone : arXiv 2311.17717 asks for robustness
-against paraphrases.
-Weights are the host's: z_i = z_0 + w (z_i - z_0) with z_0 the empty prompt's states.
+What a user types without any tool. An erasure should hold against paraphrases (arXiv 2311.17717). Weights are the host's:
+z_i = z_0 + w (z_i - z_0) with z_0 the empty prompt's states.
 """
 
 from __future__ import annotations
