@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..evaluation.report.chapter import HEAD, STYLE
@@ -37,12 +37,21 @@ def page(audit: Audit, out: Path) -> str:
     parts.append(f"<p>{html.escape(audit.verdict)}</p>")
     if not audit.judged:
         parts.append(f"<p class=bad>{NO_JUDGE}</p>")
+    parts.append(_list(done))
     parts += [_attack(one, out) for one in done]
     return "\n".join([*parts, WORDS, _facts(audit)]) + "\n"
 
 
+def _list(done: Sequence[Done]) -> str:
+    """What every attack says, a line each."""
+    lines = [
+        f"<li><a href='#{one.name}'>{one.name}</a>: {html.escape(one.verdict)}</li>" for one in done if not one.left_out
+    ]
+    return f"<ul>{''.join(lines)}</ul>"
+
+
 def _attack(done: Done, out: Path) -> str:
-    parts = [f"<h2>{html.escape(done.name)}</h2><p>{html.escape(done.asks)}</p>"]
+    parts = [f"<h2 id='{done.name}'>{done.name}</h2><p>{html.escape(done.asks)}</p>"]
     if done.left_out:
         return parts[0] + f"<p class=small>Left out: {html.escape(done.left_out)}.</p>"
     parts.append(f"<p><b>{html.escape(done.verdict[:1].upper() + done.verdict[1:])}.</b></p>")

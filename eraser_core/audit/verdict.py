@@ -79,7 +79,9 @@ def of_whole(concept: str, attacks: Sequence[Done], plain: Share | None) -> str:
         if not judged:
             return f"Whether {concept!r} can be brought back cannot be told from these attacks."
         return f"{concept!r} did not come back by {', '.join(done.name for done in judged)}, within their budgets."
-    return f"{concept!r} " + "; it ".join(_first(done.verdict) for done in undone) + "."
+    names = ", ".join(done.name for done in undone)
+    run = sum(not done.left_out for done in attacks)
+    return f"{concept!r} comes back by {len(undone)} of {run} attacks: {names}. The first of them: it {_first(undone[0].verdict)}."
 
 
 def _first(verdict: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from eraser_core import erase
 from eraser_core.__main__ import main
 from eraser_core.audit import audit
-from eraser_core.audit.record import FILE, PAGE, Row, Share, earlier
+from eraser_core.audit.record import FILE, PAGE, Done, Row, Share, earlier
 from eraser_core.audit.run import target_of
 from eraser_core.audit.verdict import answer, of_attack, of_whole
 from eraser_core.commands import audit as command
@@ -75,6 +75,17 @@ def test_the_sentence_of_an_attack_takes_the_strongest_way():
         "not undone by this budget (1,000 forward rows); for 1 of 2 ways it cannot be told"
     )
     assert of_attack([row("cannot be told")], 1).startswith("cannot be told")
+    done = Done(
+        name="negative",
+        asks="",
+        paper="",
+        budget="",
+        verdict="comes back when x: 94 %; 1 other",
+        rows=(row("comes back", 15),),
+    )
+    assert of_whole("a church", [done], None) == (
+        "'a church' comes back by 1 of 1 attacks: negative. The first of them: it comes back when x: 94 %."
+    )
     right = row("comes back", 15).model_copy(update={"meant": True})
     assert of_attack([right, row("not undone")], 5).endswith("; comes back when x: 94 % of 16 pictures, as it should")
     assert of_whole("a church", [], Share(hits=12, n=16)).startswith("'a church' is not erased: 75 %")

@@ -62,6 +62,12 @@ def recover(case: Case) -> Map | str:
     return Map(e, whole**0.5, layers, (off / size) ** 0.5)
 
 
+def percent(share: float) -> str:
+    """ "3.6 %", "360 %"; "0 %" for what rounding alone leaves."""
+    value = 100 * share
+    return f"{value:,.0f} %" if value >= 10 else f"{value:.2g} %" if value >= 1e-4 else "0 %"
+
+
 def run(case: Case) -> list[Finding] | str:
     """What the file's algebra says, and where it gives a context, what that context draws."""
     found = recover(case)
@@ -69,14 +75,14 @@ def run(case: Case) -> list[Finding] | str:
         return found
     unedited = len(case.denoiser.weights("xattn-kv")) - len(case.erasure.entries)
     least, most = min(found.layers.values()), max(found.layers.values())
-    gram = f"The Gram matrices move by {100 * found.gram:.2g} %" + (
+    gram = f"The Gram matrices move by {percent(found.gram)}" + (
         ", so the edit is orthogonal." if found.gram < REACHED else ", so the edit is not orthogonal."
     )
     if found.residual > COMMON or unedited:
         why = f"{unedited} of the matrices that read the text are left as they are" if unedited else "it was trained"
         said = (
-            f"No one map of the text space explains the file ({why}): {100 * found.residual:.0f} % of its change is left "
-            f"over, from {100 * least:.0f} to {100 * most:.0f} % by layer. {gram}"
+            f"No one map of the text space explains the file ({why}): {percent(found.residual)} of its change is left "
+            f"over, from {percent(least)} to {percent(most)} by layer. {gram}"
         )
         return [Finding("map of the text space", "by algebra from the file", said=said, undone=None)]
     context, negative = case.contexts(), case.empty
@@ -84,8 +90,8 @@ def run(case: Case) -> list[Finding] | str:
     null, _ = found.solve(negative.tokens)
     length = float(tokens.norm() / context.tokens.norm())
     said = (
-        f"One map of the text space explains the file but for {100 * found.residual:.2g} % of its change. The smallest "
-        f"singular value of I + E is {found.smallest:.2g}. Of the concept's tokens {100 * missed:.2g} % cannot be reached. The "
+        f"One map of the text space explains the file but for {percent(found.residual)} of its change. The smallest "
+        f"singular value of I + E is {found.smallest:.2g}. Of the concept's tokens {percent(missed)} cannot be reached. The "
         f"context that undoes it is {length:.2g} times as long as the concept's own. {gram}"
     )
     images = case.draw(_as(context, tokens), case.edit, negative=_as(negative, null))

@@ -40,7 +40,8 @@ def run(case: Case) -> list[Finding]:
     context, found = case.contexts(), []
     for label, (phrase, negative) in negatives.items():
         said = f"{phrase!r} alone" if label.endswith("alone") else f"the same prompt with {phrase!r}"
-        for guidance in GUIDANCE:
+        # With the prompt itself as its negative one nothing is left for the guidance to scale.
+        for guidance in GUIDANCE[:1] if label == "itself" else GUIDANCE:
             way = f"when {said} is the negative prompt, at guidance {guidance:g}"
             pair = case.pair(context, negative=negative, guidance=guidance)
             found.append(case.found(f"{label}, guidance {guidance:g}", way, *pair))
@@ -51,7 +52,7 @@ ATTACK = Attack(
     "negative",
     "Does a negative prompt bring it back: its anchor, what is near it, the concept itself?",
     "arXiv 2207.12598",
-    "n pictures a negative prompt, guidance scale (3, 6, 12) and model: n x steps x 2 forward rows each",
+    "n pictures a negative prompt, guidance scale and model: n x steps x 2 forward rows each",
     run,
     quick=True,
 )

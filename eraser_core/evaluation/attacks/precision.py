@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...erasure import Dense, Entry, Erasure, LowRank
+from .algebra import percent
 from .case import Attack, Case, Finding
 
 
@@ -54,7 +55,7 @@ def run(case: Case) -> list[Finding]:
         moved = file.as_edit().deltas
         off = sum(float((moved[k] - d).square().sum()) for k, d in exact.items())
         share = (off / max(sum(float(d.square().sum()) for d in exact.values()), 1e-30)) ** 0.5
-        said = f"the change of the weights is off by {100 * share:.2g} %"
+        said = f"the change of the weights is off by {percent(share)}"
         images = case.draw(context, case.frozen(file))
         found.append(case.found(name, f"with the file rounded to {name}", images, case.plain(False), said=said))
     return found
