@@ -18,6 +18,8 @@ teaches it of that one too.</dd>
 <dt>comes back</dt><dd>At least half of the pictures show it. "In part" is less than half and more than a tenth.</dd>
 <dt>as a model that never knew it</dt><dd>No more than the attack brings of a concept that the model never knew: it was learnt
 anew, and the erasure holds.</dd>
+<dt>as what it was given shows</dt><dd>The attack was given a part of a picture, and no more is seen than in that part beside
+something else.</dd>
 <dt>as by its name alone</dt><dd>No more than its plain name shows on the erased model: the attack adds nothing.</dd>
 <dt>not undone</dt><dd>At most a tenth, though the attack shows the concept on the untouched model. A larger budget may still
 undo it.</dd>
@@ -72,7 +74,12 @@ def _attack(done: Done, out: Path) -> str:
 def _table(done: Done) -> str:
     if all(row.erased is None for row in done.rows):
         return ""
-    columns: Mapping[str, str] = {"untouched": "untouched", "erased": "erased", "unknown": "never known"}
+    columns: Mapping[str, str] = {
+        "untouched": "untouched",
+        "erased": "erased",
+        "unknown": "never known",
+        "given": "what it was given",
+    }
     there = {k: title for k, title in columns.items() if any(getattr(row, k) is not None for row in done.rows)}
     head = "".join(f"<th>{title}</th>" for title in ("way", *there.values(), "answer"))
     return f"<table><tr>{head}</tr>{''.join(_row(row, list(there)) for row in done.rows)}</table>"

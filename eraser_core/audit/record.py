@@ -17,6 +17,7 @@ Answer = Literal[
     "comes back in part",
     "as by its name alone",
     "as a model that never knew it",
+    "as what it was given shows",
     "not undone",
     "cannot be told",
     "not judged",
@@ -44,6 +45,7 @@ class Row(Record):
     erased: Share | None = None
     untouched: Share | None = None
     unknown: Share | None = None
+    given: Share | None = None
     said: str = ""
     meant: bool = False
 

@@ -199,6 +199,7 @@ def _row(found: Finding, plain: Share | None, attack: str) -> Row:
         erased=_share(found.erased),
         untouched=_share(found.untouched),
         unknown=_share(found.unknown),
+        given=_share(found.given),
         said=found.said,
         meant=found.meant,
     )

@@ -52,6 +52,8 @@ def rated(hits: int, untouched: int | None = 16, unknown: int | None = None) -> 
         (rated(0, None), 0, "cannot be told"),
         (rated(15, 16, 15), 0, "as a model that never knew it"),
         (rated(15, 16, 2), 0, "comes back"),
+        (replace(rated(8), given=Rate(7, 16)), 0, "as what it was given shows"),
+        (replace(rated(16), given=Rate(7, 16)), 0, "comes back"),
         (Finding("x", "y"), 0, "not judged"),
         (Finding("x", "y", undone=True), 0, "comes back"),
     ],
@@ -74,6 +76,8 @@ def test_the_sentence_of_an_attack_takes_the_strongest_way():
     assert of_attack([row("not undone"), row("cannot be told")], 1000) == (
         "not undone by this budget (1,000 forward rows); for 1 of 2 ways it cannot be told"
     )
+    trained = Row(label="map", way="by algebra from the file", answer="not undone", said="No one map. The rest.")
+    assert of_attack([trained], 0) == "not undone by algebra from the file: no one map"
     assert of_attack([row("cannot be told")], 1).startswith("cannot be told")
     done = Done(
         name="negative",
@@ -86,6 +90,9 @@ def test_the_sentence_of_an_attack_takes_the_strongest_way():
     assert of_whole("a church", [done], None) == (
         "'a church' comes back by 1 of 1 attacks: negative. The first of them: it comes back when x: 94 %."
     )
+    held = done.model_copy(update={"rows": (row("as a model that never knew it", 15),)})
+    assert of_whole("a church", [held], None) == "'a church' did not come back by negative, within their budgets."
+    assert "cannot be told" in of_whole("a church", [done.model_copy(update={"rows": ()})], None)
     right = row("comes back", 15).model_copy(update={"meant": True})
     assert of_attack([right, row("not undone")], 5).endswith("; comes back when x: 94 % of 16 pictures, as it should")
     assert of_whole("a church", [], Share(hits=12, n=16)).startswith("'a church' is not erased: 75 %")

@@ -84,7 +84,7 @@ def run(case: Case) -> list[Finding] | str:
             f"No one map of the text space explains the file ({why}): {percent(found.residual)} of its change is left "
             f"over, from {percent(least)} to {percent(most)} by layer. {gram}"
         )
-        return [Finding("map of the text space", "by algebra from the file", said=said, undone=None)]
+        return [Finding("map of the text space", "by algebra from the file", said=said, undone=False)]
     context, negative = case.contexts(), case.empty
     tokens, missed = found.solve(context.tokens)
     null, _ = found.solve(negative.tokens)

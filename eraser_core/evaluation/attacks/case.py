@@ -37,6 +37,7 @@ class Finding:
     `way` goes on from "comes back ..."; `label` names it in a table. `erased`, `untouched` and `unknown` (a concept that
     the model never knew) are shares of pictures that show the concept, None where nothing was drawn or nobody judges.
     `shown` are the first pictures [b, 3, h, w] by column. `said` is what has no picture; `undone` is its answer.
+    `given` is the share that what the attack was given shows by itself, where it was given a part of the picture.
     `meant` is a way that is meant to bring the concept back: no attack.
     """
 
@@ -49,6 +50,7 @@ class Finding:
     said: str = ""
     undone: bool | None = None
     meant: bool = False
+    given: Rate | None = None
 
 
 @dataclass(frozen=True)

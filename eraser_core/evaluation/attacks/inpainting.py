@@ -6,12 +6,14 @@ and the network draws the right half.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ...denoiser import Context, Edit
 from ...sampling import guided
-from .case import Attack, Case, Finding
+from .case import SHOWN, Attack, Case, Finding
 
 
 @torch.no_grad()
@@ -37,12 +39,20 @@ def inpainted(case: Case, z_0: Tensor, context: Context, edit: Edit | None) -> T
 
 
 def run(case: Case) -> list[Finding]:
-    """By both models, and of an object that the model never knew: what half of a picture shows by itself."""
+    """By both models, and of an object that the model never knew.
+
+    The judge may know a concept by half of it: what the half shows beside an anchor, drawn by the untouched model, counts as
+    given.
+    """
     z_0, context, floor = case.latents(case.n), case.contexts(), None
     if case.floor:
         floor = inpainted(case, case.drawn_latents(case.unknown, case.n), case.contexts(f"a {case.unknown}"), None)
-    pair = [inpainted(case, z_0, context, edit) for edit in (case.edit, None)]
-    return [case.found("left half given", "when the left half of a picture of it is given", pair[0], pair[1], floor)]
+    erased, untouched = (inpainted(case, z_0, context, edit) for edit in (case.edit, None))
+    instead = case.contexts(case.target.anchor) if case.target.anchor else case.empty.expand(case.n)
+    beside = inpainted(case, z_0, instead, None)
+    way = "when the left half of a picture of it is given"
+    found = replace(case.found("left half given", way, erased, untouched, floor), given=case.seen(beside))
+    return [replace(found, shown={**found.shown, "untouched, anchor beside it": beside[:SHOWN]})]
 
 
 ATTACK = Attack(
