@@ -16,8 +16,8 @@ pictures that the judge takes for the concept, with its 95 % interval (Wilson).<
 <dt>never known</dt><dd>The same attack on a concept that the model never knew. What an attack teaches the model anew, it
 teaches it of that one too.</dd>
 <dt>comes back</dt><dd>At least half of the pictures show it. "In part" is less than half and more than a tenth.</dd>
-<dt>as a model that never knew it</dt><dd>No more than the attack brings of a concept that the model never knew: it was learnt
-anew, and the erasure holds.</dd>
+<dt>as a model that never knew it</dt><dd>No more than the attack gives of a concept that the model never knew: what it shows
+comes from the attack and not from the model.</dd>
 <dt>as what it was given shows</dt><dd>The attack was given a part of a picture, and no more is seen than in that part beside
 something else.</dd>
 <dt>as by its name alone</dt><dd>No more than its plain name shows on the erased model: the attack adds nothing.</dd>
