@@ -67,11 +67,12 @@ def audit(
     found = before or _begun(case, name, setting)
     if hidden:
         found = found.model_copy(update={"setting": setting})
+    if out and before is None:
+        write_json(out / FILE, found.as_json())  # before any picture: whoever is killed has a folder that goes on
     for number, attack in enumerate(wanted):
         if on_attack:
             on_attack(number, len(wanted), attack.name)
-        earlier_one = found.of(attack.name)
-        if earlier_one is None or earlier_one.left_out:
+        if not _finished(found.of(attack.name), out):
             found = _with(found, _done(case, attack, found.plain, out))
             if out:
                 _write(found, out)
@@ -84,6 +85,13 @@ def _attack(name: str) -> Attack:
     if name not in ATTACKS:
         raise RequestError(f"there is no attack {name!r}: choose from {', '.join(ATTACKS)}")
     return ATTACKS[name]
+
+
+def _finished(done: Done | None, out: Path | None) -> bool:
+    """Whether an attack needs not be run: it was, it had a meaning, and its picture is there."""
+    if done is None or done.left_out:
+        return False
+    return out is None or not done.picture or (out / done.picture).is_file()
 
 
 def target_of(erasure: Erasure, concept: str | None = None) -> tuple[Target, tuple[str, ...]]:

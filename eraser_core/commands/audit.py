@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from ..audit.record import FILE
     from ..audit.run import audit, check_base, target_of
     from ..erasure import load_erasure
-    from ..errors import OutputError, RequestError
+    from ..errors import RequestError
     from ..hidden_prompt import load_prompts
     from ..models import open_model
     from . import folder
@@ -74,8 +74,6 @@ def run(args: argparse.Namespace) -> int:
     with folder.held(out):
         if args.force:
             (out / FILE).unlink(missing_ok=True)
-        elif not (out / FILE).is_file() and any(out.glob("*.safetensors")):
-            raise OutputError(f"{out} holds other files: choose a folder of its own for the audit")
 
         def say(number: int, count: int, name: str) -> None:
             if name:

@@ -129,6 +129,9 @@ def test_a_stopped_audit_goes_on_where_it_was(model, erasure, tmp_path, monkeypa
     with pytest.raises(Stop):
         audit(model, erasure, ("one", "two", "three"), out=tmp_path, images=2, on_attack=stop)
     assert ran == ["one"]
+    with pytest.raises(Stop):  # a folder whose first attack was stopped goes on too
+        audit(model, erasure, ("two",), out=tmp_path / "new", images=2, on_attack=stop)
+    assert earlier(tmp_path / "new") is not None
     heard: list[tuple[int, int, str]] = []
     found = audit(model, erasure, ("one", "two", "three"), out=tmp_path, images=2, on_attack=lambda *x: heard.append(x))
     assert ran == ["one", "two", "three"] and heard == [(0, 3, "one"), (1, 3, "two"), (2, 3, "three"), (3, 3, "")]
@@ -136,6 +139,9 @@ def test_a_stopped_audit_goes_on_where_it_was(model, erasure, tmp_path, monkeypa
     assert erasure.hash() == before
     page = (tmp_path / PAGE).read_text(encoding="utf-8")
     assert "data:image/png;base64" in page and found.verdict.split("'")[-1] in page and "<b>Not undone" in page
+    (tmp_path / found.attacks[1].picture).unlink()
+    audit(model, erasure, ("one", "two", "three"), out=tmp_path, images=2)
+    assert ran[3:] == ["two"] and (tmp_path / found.attacks[1].picture).is_file()
     with pytest.raises(OutputError, match="something else"):
         audit(model, erasure, ("one",), out=tmp_path, images=3)
     (tmp_path / FILE).write_text(json.dumps({**found.as_json(), "unknown": 3}), encoding="utf-8")
@@ -153,6 +159,14 @@ def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path
         audit(
             model, erasure, ("keys",), out=tmp_path, images=2, hidden=[replace(hidden[0], tokens=torch.randn(2, 192))]
         )
+
+
+@pytest.mark.parametrize(("name", "concept"), [("ink", "ink"), ("animal", "an animal")])
+def test_styles_and_categories_are_judged_as_such(model, name, concept):
+    erasure = erase(model, name, method="uce").erasure
+    found = audit(model, erasure, ("algebra",), images=4)
+    assert found.setting.concept == concept and found.plain_untouched.rate.value >= 0.5
+    assert found.plain.rate.value < found.of("algebra").rows[0].erased.rate.value
 
 
 def test_what_cannot_be_audited_is_said(model, erasure):
