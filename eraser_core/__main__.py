@@ -1,4 +1,4 @@
-"""`python -m eraser_core erase|generate|score|knows|benchmark|info|merge|combine|optout|share`: the command-line face."""
+"""`python -m eraser_core erase|generate|score|knows|benchmark|info|merge|combine|optout|audit|share`: the command-line face."""
 
 from __future__ import annotations
 

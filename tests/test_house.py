@@ -45,6 +45,10 @@ def test_evaluation_knows_no_method():
     assert not breaks(modules("eraser_core/evaluation"), "eraser_core.methods", "eraser_core.training")
 
 
+def test_an_audit_knows_no_method():
+    assert not breaks(modules("eraser_core/audit"), "eraser_core.methods", "eraser_core.erasing")
+
+
 def test_nothing_below_the_host_room_knows_a_node():
     """nodes/host/ is what knows ComfyUI's inside; nodes stand on it."""
     nodes = [f"nodes.{p.stem}" for p in (ROOT / "nodes").glob("*.py") if p.stem != "__init__"]

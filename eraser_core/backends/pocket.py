@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -58,6 +58,26 @@ class PocketDenoiser(DiffusersDenoiser):
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [b, 8, 8, 8] of pictures [b, 3, 64, 64] in [0, 1]."""
         return self._model.encode_images(images.to(self.device))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word of the tokenizer, by its number."""
+        return self._model.tokenizer.vocabulary
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """[words, d]: what the text encoder reads of each."""
+        weight: Tensor = self._model.text_encoder.get_input_embeddings().weight
+        return weight.detach()
+
+    def encode_changed(self, prompts: Sequence[str], change: Callable[[Tensor], Tensor]) -> Context:
+        """Contexts [len(prompts), n, d] with the words' embeddings [len(prompts), n, d] changed; gradients flow."""
+        words = self._model.text_encoder.get_input_embeddings()
+        hook = words.register_forward_hook(lambda module, given, embedded: change(embedded))
+        try:
+            return Context(self._model.encode_text(list(prompts)))
+        finally:
+            hook.remove()
 
 
 def load_pocket_denoiser(path: Path | None = None, device: str = "cpu") -> PocketDenoiser:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import __version__
-from . import combine, examples, optout, share
+from . import audit, combine, examples, optout, share
 from .checks import real, seed, whole
 
 PROG = "python -m eraser_core"
@@ -280,6 +280,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] 
         "erase a register of names, and keep up with it",
         "REGISTER --out DIR",
         optout.add_arguments,
+    ),
+    "audit": (
+        "how an erasure can be undone: attacks, pictures, a verdict",
+        "ERASURE --out DIR",
+        audit.add_arguments,
     ),
     "share": (
         "a folder to upload: the erasure, a picture, figures, a card",

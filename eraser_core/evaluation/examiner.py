@@ -105,11 +105,21 @@ class Examiner:
         return self.draw_from(noise, context, negative, self.guidance, edit)
 
     def draw_from(
-        self, noise: Tensor, context: Context, negative: Context, guidance: float, edit: Edit | None = None
+        self,
+        noise: Tensor,
+        context: Context,
+        negative: Context,
+        guidance: float,
+        edit: Edit | None = None,
+        steps: int | None = None,
     ) -> Tensor:
-        """The same from noise [b, c, h, w] and with a guidance scale of the caller's."""
+        """The same from noise [b, c, h, w], with a guidance scale and, where given, sampling steps of the caller's."""
         noise = noise.to(self.denoiser.device)
-        latents = sample(self.denoiser, noise, context, negative, self.steps, guidance, edit, self.solver)
+        latents = sample(self.denoiser, noise, context, negative, steps or self.steps, guidance, edit, self.solver)
+        return self.decoded(latents)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Pictures [b, 3, h, w] in [0, 1] of latents that the caller sampled."""
         images = self._decode(latents)
         self.on_drawn(len(images))
         return images

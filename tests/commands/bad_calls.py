@@ -215,4 +215,23 @@ FILES = [
     ("share {erasure} --out {folder}", "folder"),
     ("share {erasure} --out new --images 0 --model pocket", "images"),
 ]
-CALLS = [*REQUESTS, *SETTINGS, *SWITCHES, *FILES]
+# The attacks on an erasure
+AUDIT = "audit {erasure} --model pocket --out new "
+AUDITS = [
+    ("audit {erasure}", "--out"),
+    ("audit none.safetensors --out new", "none.safetensors"),
+    ("audit {prompt} --out new", "erasure"),
+    ("audit {cut} --out new", "cut"),
+    ("audit {foreign} --out new --concept church", "family 'sd1'"),
+    ("audit {foreign} --out new", "--concept"),
+    ("audit {erasure} --out {folder}", "in use"),
+    ("audit {erasure} --out {text}", "is a file"),
+    (AUDIT + "--attacks magic", "there is no attack 'magic'"),
+    (AUDIT + "--images 0", "images"),
+    (AUDIT + "--concept dog", "does not erase"),
+    (AUDIT + "--prompt {others}", "another erasure"),
+    (AUDIT + "--prompt {text}", "text"),
+    (AUDIT.replace("pocket", "none.safetensors"), "none.safetensors"),
+    (AUDIT.replace("pocket", "{model}"), "family 'pocket'"),
+]
+CALLS = [*REQUESTS, *SETTINGS, *SWITCHES, *FILES, *AUDITS]
