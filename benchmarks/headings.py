@@ -28,6 +28,10 @@ HEADINGS = {
     "forged_other1": "drawn with another concept's prompt",
     "kept_with_p1": "other prompts right, hidden prompt added",
     "learnt1": "learnt again",
+    "same3": "same prompt with the anchor, guidance 3",
+    "same6": "same prompt with the anchor, guidance 6",
+    "alone3": "the anchor alone, guidance 3",
+    "alone6": "the anchor alone, guidance 6",
     # what it costs
     "latents": "half-drawn pictures",
     "preserved": "concepts kept",

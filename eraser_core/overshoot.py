@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 
-def overshoot_field(default: float | None = 1.0) -> Any:
+def overshoot_field(default: float | None = 0.0) -> Any:
     """The setting b; None where it depends on others."""
     return Field(
         default,

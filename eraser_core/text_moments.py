@@ -25,7 +25,7 @@ BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
-OVERSHOOT = 0.5  # docs/results/negative.md
+OVERSHOOT = 0.5  # docs/results/overshoot.md
 WHOLE = 4  # words: as many are a caption, which is put into no template
 MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB

@@ -106,6 +106,7 @@ class KPOPSettings(io.ComfyNode):
                     tooltip="With tune = text only: change texts only where the retained ones have nothing.",
                     **advanced,
                 ),
+                _overshoot("0"),
             ],
             [_output()],
         )
@@ -159,6 +160,7 @@ class CASettings(io.ComfyNode):
                 _count("anchor_images", "Pictures of the anchor that are generated first. -1 is the authors' 200."),
                 _weight("anchor_guidance", "Guidance scale (at least 1) of those pictures. -1 is the authors' 6."),
                 _weight("retain_weight", RETAIN),
+                _overshoot("0"),
             ],
             [_output()],
         )
@@ -190,6 +192,7 @@ class UCESettings(io.ComfyNode):
                 _weight("l", "Weight of leaving the matrices as they are. -1 is the preset's."),
                 _weight("s_e", "Weight of erasing. -1 is 1."),
                 _weight("s_p", "Weight of preserving what is retained. -1 is the preset's."),
+                _overshoot("0.5 with moments, 0 with the authors' code"),
             ],
             [_output(solved=True)],
         )
@@ -212,6 +215,7 @@ class TIMESettings(io.ComfyNode):
             [
                 _layers(),
                 _weight("lambda_", "Weight of leaving the matrices as they are. -1 is the authors' 0.1.", "lambda"),
+                _overshoot("0"),
             ],
             [_output(solved=True)],
         )
@@ -236,6 +240,7 @@ class DoubleProjectionsSettings(io.ComfyNode):
                 _layers(),
                 _count("directions", "Directions that are erased, for each concept. -1 is 4."),
                 _weight("kept_energy", "Share of the retained texts that is held exactly (up to 1). -1 is 0.9999."),
+                _overshoot("0"),
             ],
             [_output(solved=True)],
         )
@@ -266,6 +271,16 @@ def _latents() -> Any:
 def _layers() -> Any:
     tooltip = "Which matrices that read the text are changed: keys and values, keys, or values."
     return io.Combo.Input("layers", options=["kv", "k", "v"], default="kv", tooltip=tooltip)
+
+
+def _overshoot(stands_for: str) -> Any:
+    tooltip = (
+        "How far past its anchor the concept is moved. 0 is the papers' way, with which the anchor in a negative prompt "
+        f"brings the concept back. More can harm what looks alike. -1 is {stands_for}."
+    )
+    return auto(
+        io.Float.Input, "overshoot", BY_MODEL, min=-1, max=4, step=0.05, round=False, tooltip=tooltip, advanced=True
+    )
 
 
 def _count(name: str, tooltip: str) -> Any:

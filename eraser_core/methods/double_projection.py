@@ -28,7 +28,7 @@ class DoubleProjectionSettings(ClosedFormSettings):
 
     directions: int = Field(4, ge=1, description="directions erased, for each concept")
     kept_energy: float = Field(0.9999, gt=0, le=1, description="share of the kept tokens' energy that is held exactly")
-    overshoot: float = overshoot_field(0.0)
+    overshoot: float = overshoot_field()
 
 
 def span_and_null(p: Tensor, kept_energy: float) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ multiplies it by the guidance scale: the concept returns. So the target is not e
 
     eps_n = eps_theta(c_n) - b (eps_theta(c_e) - eps_theta(c_n)),
 
-from which the rest points away from the concept (docs/results/negative.md).
+from which the rest points away from the concept. It costs look-alikes, so b is 0 unless it is asked for
+(docs/results/overshoot.md).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class NaiveSettings(TrainingSettings):
 
 
 class KPOPSettings(TrainingSettings):
-    """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them; the overshoot is ours."""
+    """KPOP. Defaults: the authors' Imagenette settings, as far as their result files name them."""
 
     teachers: ClassVar[int] = 2
     overshoot: float = overshoot_field()

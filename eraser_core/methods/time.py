@@ -23,7 +23,7 @@ class TIMESettings(ClosedFormSettings):
     """The authors' defaults: V and K, lambda 0.1. `layers` "v" is their flag off."""
 
     lambda_: float = Field(0.1, gt=0, alias="lambda", description="weight of leaving W as it is")
-    overshoot: float = overshoot_field(0.0)
+    overshoot: float = overshoot_field()
 
     model_config = ClosedFormSettings.model_config | {"populate_by_name": True}
 

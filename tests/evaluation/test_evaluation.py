@@ -108,6 +108,7 @@ COLUMNS = {
     "rates": SHARES - {"recovery1", "forged1"},
     "pool": {"esr1", "psr1", "rows_nograd", "rows_grad", "seconds", "n"},
     "methods": SHARES,
+    "overshoot": {"same3", "alone6", "esr1", "psr1", "recovery1"},
     "cost": {"method", "seconds", "rows_nograd", "rows_grad", "peak_bytes"},
 }
 

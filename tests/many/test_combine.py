@@ -150,7 +150,7 @@ def test_the_general_vocabulary_is_read_once_and_leaves_the_concepts_out(model, 
 
 def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
     request = Request(tuple(Target(f"a {n}", a, (), TEMPLATES) for n, a in NAMES.items()), KEPT)
-    e = joint_map(model.denoiser, request, 9.0, 1e-4, general=True)
+    e = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True)
     identity = torch.eye(len(e), dtype=e.dtype)
 
     def states(prompt: str) -> torch.Tensor:

@@ -41,6 +41,19 @@ def test_uce_solves_its_normal_equations(w):
     assert not torch.allclose(w @ m, wanted, atol=1e-2)
 
 
+def test_an_overshoot_moves_what_each_token_becomes_past_its_anchor(w):
+    s, b = space(), 0.5
+    past = replace(s, g=s.g + b * (s.g - s.c))
+    for solve in (
+        lambda x, b: uce.solve(x, 0.5, 1.3, 0.7, b),
+        lambda x, b: time.solve(x, 0.1, b),
+        lambda x, b: double_projection.solve(x, 1, 1.0, b),
+    ):
+        new = edited(w, *solve(s, b))
+        assert torch.allclose(new, edited(w, *solve(past, 0.0)), atol=1e-9)
+        assert not torch.allclose(new, edited(w, *solve(s, 0.0)), atol=1e-3)
+
+
 def test_uce_is_the_minimum_of_its_objective(w):
     s, l, s_e, s_p = space(), 0.5, 1.3, 0.7
 

@@ -59,6 +59,19 @@ def test_cas_anchor_prediction_comes_from_the_network_being_tuned(tiny, request_
     assert found != pytest.approx(float(F.mse_loss(student, frozen)), rel=1e-2)
 
 
+def test_cas_target_can_go_past_the_anchor(tiny, request_church):
+    made = learner(tiny, request_church, "ca", anchor_images=4, eta=20.0, overshoot=0.5)
+    made.step(0)
+    at = made.generator.get_state()
+    z_t, t, pair = made.noised()
+    student, tuned = (made.predict(z_t, t, c[pair]).detach() for c in (made.erased, made.neutral))
+    concept, anchor = (tiny.predict(z_t, t, c[pair]) for c in (made.erased, made.neutral))
+    made.generator.set_state(at)
+    found = made.step(1)["erase"]
+    assert found == pytest.approx(float(F.mse_loss(student, tuned - 0.5 * (concept - anchor))), rel=1e-3)
+    assert found != pytest.approx(float(F.mse_loss(student, tuned)), rel=1e-2)
+
+
 def test_cas_latents_are_noised_pictures_of_the_anchor(tiny, request_church):
     made = learner(tiny, request_church, "ca", anchor_images=4)
     z_t, t, _ = made.noised()

@@ -14,7 +14,7 @@ from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS
 from eraser_core.methods.kpop import KPOP
 
-PLAIN = {"optimizer": "sgd", "eta": 0.5, "eta_p": 5000.0, "lambda": 0.7, "retain_weight": 0.0, "k": 3}
+PLAIN = {"optimizer": "sgd", "eta": 0.5, "eta_p": 5000.0, "lambda": 0.7, "retain_weight": 0.0, "k": 3, "overshoot": 0.0}
 
 
 def first_step(tiny, request_church, **values):
@@ -52,7 +52,7 @@ def by_hand(tiny, learner, p_0, draw, mechanism="concatenative", target="erased"
     (gradient,) = torch.autograd.grad(F.mse_loss(eps(tiny, draw, edit, p, mechanism), erased), [p])
     p_1 = p_0 - s.eta_p * gradient
     used = p_1 if transfer_first else p_0
-    removal = F.mse_loss(eps(tiny, draw, edit), neutral)
+    removal = F.mse_loss(eps(tiny, draw, edit), neutral - s.overshoot * (erased - neutral))
     kept = erased if target == "erased" else neutral
     removal = removal + s.lambda_ * F.mse_loss(eps(tiny, draw, edit, used, mechanism), kept)
     return p_1, moved(edit.keys, torch.autograd.grad(removal, edit.parameters()), s.eta)
@@ -85,8 +85,16 @@ def test_the_recovery_target_can_be_the_gradient_lines_neutral_one(tiny, request
     assert not close(learner, by_hand(tiny, learner, p_0, draw, target="erased")[1])
 
 
+def test_the_target_goes_past_the_anchor(tiny, request_church):
+    learner, p_0, draw = first_step(tiny, request_church, overshoot=1.0)
+    _, delta = by_hand(tiny, learner, p_0, draw)
+    assert close(learner, delta)
+    papers, _, _ = first_step(tiny, request_church)
+    assert not close(papers, delta)
+
+
 def test_naive_is_kpop_with_lambda_0(tiny, request_church):
-    plain = settings("naive", optimizer="sgd", eta=0.5, retain_weight=0.0)
+    plain = settings("naive", optimizer="sgd", eta=0.5, retain_weight=0.0, overshoot=0.0)
     naive = METHODS["naive"].learner(tiny, request_church, plain)
     naive.begin()
     naive.step(0)

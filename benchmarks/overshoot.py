@@ -1,0 +1,106 @@
+"""Does the anchor in a negative prompt bring the concept back, and what does an overshoot of the target do about it?
+
+    python benchmarks/overshoot.py
+    python benchmarks/overshoot.py --smoke
+
+Objects of the pocket model; each with its own random half of the others as retain set. The overshoots were chosen on guitar,
+dog and truck, which are not among these. Training with the demo's settings, pictures by DPM-Solver++ in 8 steps. A column
+`same` has the prompt itself with the anchor in its place as the negative prompt, `alone` the anchor without a prompt round
+it, at the guidance scale that is named. A row a (method, overshoot, concept) in out/benchmarks/overshoot.json; a rerun goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import common
+
+from eraser_core.denoiser import Context, Edit
+from eraser_core.evaluation.examiner import Question
+from eraser_core.evaluation.metrics.objects import esr, psr
+from eraser_core.evaluation.pocket.tasks import Task
+from eraser_core.hidden_prompt import HiddenPrompt
+from eraser_core.models import Model, open_model
+from eraser_core.sampling import noise_for
+
+OBJECTS = ("church", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
+WAYS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
+    ("UCE, moments", "uce", (0.0, 0.5)),
+    ("KPOP", "kpop", (0.0, 1.0)),
+)
+DEMO = {"pool_size": 96, "sampler_steps": 8}
+GUIDANCE = (3, 6)
+KEY = ("way", "overshoot", "concept", "n")
+FIGURES = (
+    *(f"{how}{g}" for how in ("same", "alone") for g in GUIDANCE),
+    *("esr1", "psr1", "psr1_retained", "psr1_lookalike", "recovery1", "kept_with_p1"),
+)
+STEPS = 8
+
+
+def negative(model: Model, sheet: Sequence[Question], against: Context, guidance: float, edit: Edit) -> float:
+    """The share of a sheet's pictures that show the concept although `against` [1 or n, l, d] is the negative prompt."""
+    examiner, denoiser = model.examiner, model.denoiser
+    noise = noise_for(denoiser.latent_shape, examiner.suite_seed, [q.index for q in sheet])
+    images = examiner.draw_from(noise, denoiser.encode([q.prompt for q in sheet]), against, guidance, edit)
+    return psr(examiner.rank_images(sheet, images)).value
+
+
+def figures(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt | None) -> common.Row:
+    """Every share of one edit; None for a sheet that is empty."""
+    examiner, denoiser, sheet = model.examiner, model.denoiser, task.sheets["erased"]
+    phrase = next(target.concept for target in task.request.targets)
+    contexts = {
+        "same": denoiser.encode([q.prompt.replace(phrase, task.anchor) for q in sheet]),
+        "alone": denoiser.encode([task.anchor]),
+    }
+    row: common.Row = {
+        f"{how}{g}": negative(model, sheet, against, float(g), edit)
+        for how, against in contexts.items()
+        for g in GUIDANCE
+    }
+    row["esr1"] = esr(examiner.ranks(sheet, edit)).value
+    for name, of in (("psr1", "kept"), ("psr1_retained", "retained"), ("psr1_lookalike", "look_alike")):
+        questions = task.sheets.get(of, ())
+        row[name] = psr(examiner.ranks(questions, edit)).value if questions else None
+    if hidden is not None:
+        row["recovery1"] = psr(examiner.ranks(sheet, edit, hidden)).value
+        row["kept_with_p1"] = psr(examiner.ranks(task.sheets["kept"], edit, hidden)).value
+    return row
+
+
+def main() -> int:
+    """Run what is missing, print the means and the runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=16, help="pictures a share")
+    parser.add_argument("--objects", nargs="*", default=OBJECTS)
+    parser.add_argument("--smoke", action="store_true", help="one object, a few steps and pictures")
+    args = parser.parse_args()
+    common.start_logging()
+    name, n = ("overshoot_smoke", 4) if args.smoke else ("overshoot", args.images)
+    rows = common.Rows(name, KEY, fresh=args.smoke)
+    model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
+    for way, method, overshoots in WAYS:
+        for concept in args.objects[:1] if args.smoke else args.objects:
+            task = common.task_of(model, concept, True, 0, n)
+            for b in overshoots:
+                key = {"way": way, "overshoot": b, "concept": concept, "n": n}
+                if rows.has(key):
+                    continue
+                trained: dict[str, Any] = {} if method != "kpop" else dict(common.SMOKE) if args.smoke else DEMO
+                made = common.run(model, task, method, {**trained, "overshoot": b}, 0)
+                hidden = made.prompts[0] if made.prompts else None
+                found = figures(model, task, made.erasure.as_edit(), hidden)
+                rows.add({**key, "anchor": task.anchor, **found, "machine": common.machine()})
+    named = ("way", "overshoot")
+    means = common.table(common.means(rows.rows, named, FIGURES), (*named, "runs", *FIGURES))
+    each = common.table(rows.rows, (*named, "concept", "anchor", "n", *FIGURES))
+    common.show(name, f"## Means\n\n{means}\n## Runs\n\n{each}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
