@@ -33,7 +33,7 @@ from eraser_core.many.combine import CombineSettings, Source, combine
 from eraser_core.optout.ledger import Ledger
 from eraser_core.request import Request, Target
 from eraser_core.retain_lists import words_of
-from eraser_core.text_moments import KEPT, OVERSHOOT, RIDGE, kept_moment, solved_map
+from eraser_core.text_moments import KEPT, RIDGE, kept_moment, solved_map
 from eraser_core.text_space import entries, factored
 
 COLUMNS = ("way", "model", "files", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
@@ -105,7 +105,7 @@ def opted_out(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
         ledger.update(request.targets)
         kept = kept_moment(model, request, general=True)
         read = time.monotonic()
-        e = solved_map(ledger.sums, kept, KEPT, RIDGE, OVERSHOOT)
+        e = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
         made = entries(model.weights("xattn-kv"), *factored(e), "kv")
         solved = time.monotonic()
     names = model.file_names()

@@ -25,11 +25,18 @@ BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
-OVERSHOOT = 0.5  # docs/results/overshoot.md
 WHOLE = 4  # words: as many are a caption, which is put into no template
 MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
 _VOCABULARIES: dict[str, Tensor] = {}
+
+
+def own_overshoot(targets: int) -> float:
+    """The overshoot where nobody asked for another: 0.5 for one concept, 0 for several.
+
+    What it harms adds up over a list (docs/results/overshoot.md).
+    """
+    return 0.5 if targets == 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, 
 
 def closed_start(denoiser: Denoiser, request: Request) -> dict[str, LowRank]:
     """The joint closed form of all targets as low-rank factors of each layer, for a training to begin from."""
-    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, OVERSHOOT, general=True))
+    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, 0.0, general=True))
     return {
         key: entry
         for key, entry in entries(denoiser.weights("xattn-kv"), left, right, "kv").items()

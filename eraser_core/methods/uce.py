@@ -25,7 +25,7 @@ from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..overshoot import overshoot_field
 from ..request import Request
-from ..text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
+from ..text_moments import KEPT, RIDGE, joint_map, own_overshoot
 from ..text_space import ClosedFormSettings, TextSpace, entries, factored, gather
 
 
@@ -33,7 +33,7 @@ class UCESettings(ClosedFormSettings):
     """`preset` names a version; the other values override it.
 
     moments: ours, for one concept or many; s_p counts in times of all concepts together, l in times of all else.
-    overshoot is 0.5 there. The authors' have none: current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
+    overshoot is 0.5 for one concept and 0 for several there. The authors': current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
     all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
     """
 
@@ -57,7 +57,7 @@ def edit(denoiser: Denoiser, request: Request, settings: UCESettings) -> dict[st
     """The entries of a UCE edit."""
     if settings.preset == "moments":
         weight = (KEPT if settings.s_p is None else settings.s_p) / settings.s_e
-        b = OVERSHOOT if settings.overshoot is None else settings.overshoot
+        b = own_overshoot(len(request.targets)) if settings.overshoot is None else settings.overshoot
         e = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
         return entries(denoiser.weights("xattn-kv"), *factored(e), settings.layers)
     paper = settings.preset == "paper"

@@ -19,7 +19,7 @@ from ..latents import OnFill
 from ..methods import METHODS, Method
 from ..records import OptOutRecord
 from ..request import Request
-from ..text_moments import KEPT, OVERSHOOT, RIDGE, kept_moment, solved_map
+from ..text_moments import KEPT, RIDGE, kept_moment, own_overshoot, solved_map
 from ..text_space import entries, factored
 from ..training import OnStep, read_checkpoint
 from .ledger import Changes, Ledger
@@ -54,7 +54,8 @@ def closed_form(
     """UCE's joint least squares over the whole register, `joint_map` of text_moments.py."""
     kept = Ledger(denoiser, ledger)
     changes = kept.update(plan.request.targets, hooks.on_target)
-    e = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, OVERSHOOT)
+    b = own_overshoot(len(plan.request.targets))
+    e = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, b)
     method = METHODS[CLOSED]
     made = entries(denoiser.weights("xattn-kv"), *factored(e), "kv")
     settings = erasing.configure(method, denoiser.family, plan.request, {})
