@@ -1,6 +1,7 @@
 """Does the anchor in a negative prompt bring the concept back, and what does an overshoot of the target do about it?
 
     python benchmarks/overshoot.py
+    python benchmarks/overshoot.py --list     # UCE's, for the ten objects of pocket_objects.py at once
     python benchmarks/overshoot.py --smoke
 
 Objects of the pocket model; each with its own random half of the others as retain set. The overshoots were chosen on guitar,
@@ -17,6 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import common
+import many
+import torch
+from pocket_objects import OBJECTS as TUNED
 
 from eraser_core.denoiser import Context, Edit
 from eraser_core.evaluation.examiner import Question
@@ -72,17 +76,35 @@ def figures(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt | None) -
     return row
 
 
+def listed(model: Model, n: int) -> int:
+    """A row an overshoot in out/benchmarks/overshoot_list.json: a list of ten, n pictures a share, seed 0."""
+    rows = common.Rows("overshoot_list", ("overshoot", "n"))
+    of = many.lists(model, TUNED, 0)
+    for b in (0.0, 0.25, 0.5):
+        if rows.has({"overshoot": b, "n": n}):
+            continue
+        edit = many.at_once(model, of, "uce", {"overshoot": b}, 0).erasure.as_edit()
+        gone = [model.examiner.ranks(many.asked(model, [c], max(n // len(TUNED), 1), 0), edit) for c in of.erased]
+        kept = model.examiner.ranks(many.asked(model, of.unnamed, n, 30_000), edit)
+        rows.add({"overshoot": b, "n": n, "esr1": esr(torch.cat(gone)).value, "kept1": psr(kept).value})
+    common.show(rows.path.stem, common.table(rows.rows, ("overshoot", "n", "esr1", "kept1")))
+    return 0
+
+
 def main() -> int:
     """Run what is missing, print the means and the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=16, help="pictures a share")
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
+    parser.add_argument("--list", action="store_true", help="ten objects in one closed form")
     parser.add_argument("--smoke", action="store_true", help="one object, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
     name, n = ("overshoot_smoke", 4) if args.smoke else ("overshoot", args.images)
     rows = common.Rows(name, KEY, fresh=args.smoke)
     model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
+    if args.list:
+        return listed(model, n if args.smoke else 200)
     for way, method, overshoots in WAYS:
         for concept in args.objects[:1] if args.smoke else args.objects:
             task = common.task_of(model, concept, True, 0, n)
