@@ -278,9 +278,9 @@ def _overshoot(stands_for: str) -> Any:
         "How far past its anchor the concept is moved. 0 is the papers' way, with which the anchor in a negative prompt "
         f"brings the concept back. More can harm what looks alike. -1 is {stands_for}."
     )
-    return auto(
-        io.Float.Input, "overshoot", BY_MODEL, min=-1, max=4, step=0.05, round=False, tooltip=tooltip, advanced=True
-    )
+    # Optional: workflows that were saved before it was there have no such value.
+    words: dict[str, Any] = {"min": -1, "max": 4, "step": 0.05, "round": False, "optional": True, "advanced": True}
+    return auto(io.Float.Input, "overshoot", BY_MODEL, tooltip=tooltip, **words)
 
 
 def _count(name: str, tooltip: str) -> Any:
