@@ -70,6 +70,7 @@ def figures(model: Model, task: Task, edit: Edit, hidden: HiddenPrompt | None) -
     for name, of in (("psr1", "kept"), ("psr1_retained", "retained"), ("psr1_lookalike", "look_alike")):
         questions = task.sheets.get(of, ())
         row[name] = psr(examiner.ranks(questions, edit)).value if questions else None
+    row |= {"recovery1": None, "kept_with_p1": None}
     if hidden is not None:
         row["recovery1"] = psr(examiner.ranks(sheet, edit, hidden)).value
         row["kept_with_p1"] = psr(examiner.ranks(task.sheets["kept"], edit, hidden)).value

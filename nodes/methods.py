@@ -192,7 +192,7 @@ class UCESettings(io.ComfyNode):
                 _weight("l", "Weight of leaving the matrices as they are. -1 is the preset's."),
                 _weight("s_e", "Weight of erasing. -1 is 1."),
                 _weight("s_p", "Weight of preserving what is retained. -1 is the preset's."),
-                _overshoot("0.5 for one concept with moments, else 0"),
+                _overshoot("half for one concept with moments, else none"),
             ],
             [_output(solved=True)],
         )

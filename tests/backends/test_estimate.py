@@ -77,7 +77,9 @@ def test_a_method_says_how_many_graphs_are_alive() -> None:
     assert plan(d, kpop, KPOP, request).forwards == ((4, 77), (2, 82))
     naive = METHODS["naive"].settings()
     assert plan(d, naive, Naive, request).forwards == ((1, 77),)
-    assert plan(d, naive, Naive, request).kept == 2 * 2 * naive.pool_size
+    assert (
+        plan(d, naive, Naive, request).kept == 2 * 3 * naive.pool_size
+    )  # z_t, and what the frozen network says at two texts
 
 
 @pytest.mark.parametrize("latents", ["pool", "fresh"])

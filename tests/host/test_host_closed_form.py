@@ -97,7 +97,7 @@ def test_settings_win_over_the_method_and_a_trained_method_is_refused_in_words(h
     host.run(prompt)
     (name,) = files(host, "loras") - before
     erasure = load_erasure(host.base / "output" / "loras" / name)
-    assert json.loads(erasure.facts["erasure.settings"]) == {"layers": "v", "lambda": 0.2}
+    assert json.loads(erasure.facts["erasure.settings"]) == {"layers": "v", "lambda": 0.2, "overshoot": 0.0}
     assert all(".to_v." in key for key in erasure.entries)
     prompt["set"] = node("ConceptEraser_KPOPSettings", **KPOP)
     with pytest.raises(QueueError, match=r"KPOP has no closed form, it is trained: .* UCE, TIME, DP"):
