@@ -43,7 +43,7 @@ def erase_an_object() -> Graph:
         graph, model, clip, vae, concepts="church", anchor="castle", filename_prefix="loras/erased_church"
     )
     injected = inject(graph, texts, hidden_prompt=hidden)
-    graph.section("Draw the erased concept")
+    graph.section("Draw the erased concept", fold=True)
     rows = [
         draw(graph, "church before", DRAW, model, texts, latent, vae),
         draw(graph, "church after", DRAW, sanitized, texts, latent, vae),
@@ -51,7 +51,7 @@ def erase_an_object() -> Graph:
     ]
     graph.section("Compare: erased")
     compare(graph, "erased object", COMPARE, rows, "a church: before | after | after, with the hidden prompt")
-    graph.section("Draw what is kept", 1)
+    graph.section("Draw what is kept", 1, fold=True)
     rows = [
         draw(graph, "guitar before", DRAW, model, kept, latent, vae),
         draw(graph, "guitar after", DRAW, sanitized, kept, latent, vae),
@@ -75,7 +75,7 @@ def erase_a_style() -> Graph:
         graph, model, clip, vae, concepts="ink", anchor="twemoji", steps=300, filename_prefix="loras/erased_ink"
     )
     injected = inject(graph, texts, hidden_prompt=hidden)
-    graph.section("Draw the erased style")
+    graph.section("Draw the erased style", fold=True)
     rows = [
         draw(graph, "ink before", DRAW, model, texts, latent, vae),
         draw(graph, "ink after", DRAW, sanitized, texts, latent, vae),
@@ -83,7 +83,7 @@ def erase_a_style() -> Graph:
     ]
     graph.section("Compare: erased")
     compare(graph, "erased style", COMPARE, rows, "ink: before | after | after, with the hidden prompt")
-    graph.section("Draw what is kept", 1)
+    graph.section("Draw what is kept", 1, fold=True)
     rows = [
         draw(graph, "pixel before", DRAW, model, kept, latent, vae),
         draw(graph, "pixel after", DRAW, sanitized, kept, latent, vae),
