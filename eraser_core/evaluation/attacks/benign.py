@@ -6,7 +6,7 @@ Concept resurgence (arXiv 2410.08074): training on pictures that have nothing to
 from __future__ import annotations
 
 from ...pocket.concepts import without_article
-from .case import Attack, Case, Finding
+from .case import GRADIENT, Attack, Case, Finding
 from .fine_tuning import BATCH, STEPS, fine_tuned
 
 PICTURES = 6
@@ -40,4 +40,5 @@ ATTACK = Attack(
     "arXiv 2410.08074",
     f"{STEPS} x {BATCH} forward rows with gradient a column, then n x steps x 2 for the pictures",
     run,
+    lambda case: 2 * STEPS * BATCH * GRADIENT + case.drawing(2 + PICTURES / case.n),
 )

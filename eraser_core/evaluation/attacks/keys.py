@@ -68,4 +68,5 @@ ATTACK = Attack(
     "arXiv 2403.12326",
     "n pictures a key and model: n x steps x 2 forward rows each",
     run,
+    lambda case: case.drawing(2 * 7) if case.hidden else 0,
 )
