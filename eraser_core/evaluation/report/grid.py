@@ -59,10 +59,10 @@ def _left(labels: Sequence[str]) -> int:
 def row_of(sheet: Image.Image, labels: Sequence[str], number: int) -> Image.Image:
     """The column titles and one row of pictures, without its label, of the picture of a grid with these labels."""
     left, pitch = _left(labels), (sheet.height - LINE - MARGIN) // len(labels)
-    top = LINE + MARGIN + number * pitch
-    one = Image.new("RGB", (sheet.width - left, LINE + pitch), "white")
-    one.paste(sheet.crop((left, 0, sheet.width, LINE)), (0, 0))
-    one.paste(sheet.crop((left, top, sheet.width, top + pitch - MARGIN)), (0, LINE))
+    top, titles = LINE + MARGIN + number * pitch, LINE + MARGIN - 2
+    one = Image.new("RGB", (sheet.width - left, titles + pitch - MARGIN), "white")
+    one.paste(sheet.crop((left, 0, sheet.width, titles)), (0, 0))
+    one.paste(sheet.crop((left, top, sheet.width, top + pitch - MARGIN)), (0, titles))
     return one
 
 
