@@ -8,6 +8,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.utils
+import torch
 from torch import Tensor
 
 from eraser_core.backends.pocket import PocketDenoiser, load_pocket_denoiser
@@ -42,12 +43,14 @@ class AuditedDenoiser(HostDenoiser):
             raise RequestError(f"the model does not know the word {unknown[0]!r}")
         return sum(1 for chunk in self._sections(prompt, words=True)[1:] for _, _, word in chunk if word != 0)
 
+    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Latents [b, c, h / 8, w / 8] of pictures [b, 3, h, w] in [0, 1], in the model's scale."""
         latents = self._vae.encode(images.movedim(1, -1)).clone()
         self.release()  # the host may have moved the UNet out for the VAE
         return self._model.model.process_latent_in(latents).float().to(self.device)
 
+    @torch.no_grad()
     def decode_images(self, latents: Tensor) -> Tensor:
         """Pictures [b, 3, h, w] in [0, 1], on the CPU."""
         return decode(self._vae, self, latents).movedim(-1, 1)

@@ -12,7 +12,7 @@ from eraser_core import erase
 from eraser_core.__main__ import main
 from eraser_core.audit import audit
 from eraser_core.audit.record import FILE, PAGE, Done, Row, Share, earlier
-from eraser_core.audit.run import target_of
+from eraser_core.audit.subject import target_of
 from eraser_core.audit.verdict import answer, of_attack, of_whole
 from eraser_core.commands import audit as command
 from eraser_core.erasure import Erasure
@@ -107,7 +107,7 @@ def only(monkeypatch, *names: str) -> list[str]:
             ran.append(name)
             return [case.found("x", "when x", case.plain(True), case.plain(False))]
 
-        return Attack(name, "Does it?", "arXiv 0", "nothing", run)
+        return Attack(name, "Does it?", "arXiv 0", "nothing", run, lambda case: 10)
 
     for name in names:
         monkeypatch.setitem(registry.ATTACKS, name, attack(name))
