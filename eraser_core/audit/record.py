@@ -31,6 +31,8 @@ Answer = Literal[
     "not judged",
 ]
 
+UNDOES: tuple[Answer, ...] = ("comes back", "comes back in part")
+
 
 class Share(Record):
     """`hits` of `n` pictures show the concept."""
@@ -64,7 +66,7 @@ class Row(Record):
     @property
     def undoes(self) -> bool:
         """Whether this way brings the concept back without being meant to."""
-        return self.answer in ("comes back", "comes back in part") and not self.meant
+        return self.answer in UNDOES and not self.meant
 
 
 class Done(Record):

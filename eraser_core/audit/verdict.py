@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..evaluation.attacks.case import Finding
 from ..evaluation.metrics.objects import Rate
-from .record import Answer, Audit, Done, Row, Share
+from .record import UNDOES, Answer, Audit, Done, Row, Share
 
 # Half of the pictures show it: `knows` calls that known. A tenth: the judge itself errs in one of twenty.
 BACK, GONE = 0.5, 0.1
@@ -43,10 +43,11 @@ def percent(share: Share) -> str:
 def of_attack(rows: Sequence[Row], forward_rows: int) -> str:
     """The sentence of one attack: its strongest way first, then what is meant to bring the concept back."""
     said = _of_ways([row for row in rows if not row.meant], forward_rows)
-    meant = [
-        f"; {row.answer} {row.way}: {percent(row.erased)}, as it should" for row in rows if row.meant and row.erased
-    ]
-    return said + "".join(meant[:1])
+    meant = next((row for row in rows if row.meant and row.erased), None)
+    if meant is None or meant.erased is None:
+        return said
+    opens = meant.answer in UNDOES
+    return f"{said}; {meant.answer} {meant.way}: {percent(meant.erased)}, {'as it should' if opens else 'though it should'}"
 
 
 def strongest(rows: Sequence[Row]) -> Row | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import graphs
@@ -152,21 +152,61 @@ def test_wrong_inputs_are_refused_in_words(host: Client, erasure: Path) -> None:
     assert pages(host) == before
 
 
-def test_the_node_and_the_command_line_find_the_same(comfy: ModuleType, pack: ModuleType, tmp_path: Path) -> None:
-    """The host's own network, text encoder and VAE, asked by the engine's attacks."""
+def test_the_node_and_the_command_line_find_the_same(
+    comfy: ModuleType, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's own network, text encoder and VAE, asked by the engine's attacks, those that learn among them."""
     from concept_eraser_pack.nodes.host.audited import opened
 
     from eraser_core.audit.run import audit
+    from eraser_core.evaluation.attacks import fine_tuning, inversion, search, token
     from eraser_core.models import open_model
 
+    for module, name in ((inversion, "STEPS"), (token, "ITERATIONS"), (search, "ROUNDS"), (fine_tuning, "STEPS")):
+        monkeypatch.setattr(module, name, 2)
     erasure = load_erasure(EXAMPLES / "loras" / EXAMPLE)
-    with torch.inference_mode():
-        model, clip, vae = comfy.CheckpointLoaderSimple().load_checkpoint(graphs.POCKET)
+    attacks = ("token", "search", "relearning", "inversion")
+    model, clip, vae = comfy_nodes(comfy)
     with torch.inference_mode(False), torch.enable_grad():
-        ours = audit(opened(model, clip, vae, 4), erasure, ("settings", "inversion"), images=2)
-    theirs = audit(open_model("pocket", steps=4), erasure, ("settings", "inversion"), images=2)
+        ours = audit(opened(model, clip, vae, 2), erasure, attacks, images=2)
+    theirs = audit(open_model("pocket", steps=2), erasure, attacks, images=2)
     assert ours.setting == theirs.setting and ours.plain == theirs.plain
     for mine, other in zip(ours.attacks, theirs.attacks, strict=True):
+        assert not mine.left_out
         assert [(r.label, r.erased, r.untouched, r.unknown) for r in mine.rows] == [
             (r.label, r.erased, r.untouched, r.unknown) for r in other.rows
         ]
+
+
+def test_a_model_without_a_judge_is_drawn_and_what_was_not_measured_is_said(
+    comfy: ModuleType, pack: ModuleType
+) -> None:
+    """A narrow SD1 of the host's, with a text encoder of that width and a small VAE of random weights."""
+    from comfy.sd import VAE
+    from comfy.taesd.taesd import TAESD
+    from concept_eraser_pack.nodes.audit_run import run
+    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
+    from test_host_bad_nodes import narrow
+
+    from eraser_core.erasing import erase
+    from eraser_core.methods import METHODS
+    from eraser_core.request import Request, Target
+
+    _, clip, _ = comfy_nodes(comfy)
+    model, vae = narrow("sd1", 192), VAE(sd=TAESD(latent_channels=4).state_dict())
+    request = Request((Target("a church", "a mosque"),), ("a dog",))
+    with torch.inference_mode(False), torch.no_grad():
+        erased = erase(UnloadedDenoiser(model, clip), request, METHODS["uce"], METHODS["uce"].settings()).erasure
+    values = {"attacks": "chosen", "chosen": "algebra, negative", "concept": "", "images": 1, "seed": 0, "steps": 1}
+    found = run(model, clip, vae, "", erased, values, SimpleNamespace(unique_id="", extra_pnginfo=None))
+    assert "has no judge" in found.verdict and "was not measured" in found.verdict
+    assert "negative: not judged: there are pictures and no judge" in found.text
+    assert "by algebra from the file" in found.text and "choose the erasure's file" in found.text
+    assert found.sheet.shape[0] == 1 and min(found.sheet.shape[1:3]) > 100
+
+
+def comfy_nodes(comfy: ModuleType) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of the pocket checkpoint, as the host's loader gives them."""
+    with torch.inference_mode():
+        model, clip, vae = comfy.CheckpointLoaderSimple().load_checkpoint(graphs.POCKET)
+    return model, clip, vae
