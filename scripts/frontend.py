@@ -17,7 +17,8 @@ SIZE = {"width": 2200, "height": 1300}
 
 TALL = """({ CLIPTextEncode: 110, MarkdownNote: 300, PreviewAny: 240, SaveImage: 400, PreviewImage: 400,
   ConceptEraser_AttributionMap: 600, ConceptEraser_Evaluation: 400, ConceptEraser_ErasureInfo: 240,
-  ConceptEraser_EraseClosedForm: 560 })"""
+  ConceptEraser_EraseClosedForm: 560,
+  ConceptEraser_AuditErasure: 760 })"""
 # [[node id, height]] of a graph as it stands, the title without: what a look computes.
 HEIGHTS = """async ([api, name]) => {
   await app.loadApiJson(api, name);
