@@ -159,13 +159,13 @@ def test_the_node_and_the_command_line_find_the_same(
     from concept_eraser_pack.nodes.host.audited import opened
 
     from eraser_core.audit.run import audit
-    from eraser_core.evaluation.attacks import fine_tuning, inversion, search, token
+    from eraser_core.evaluation.attacks import fine_tuning, inversion, token
     from eraser_core.models import open_model
 
-    for module, name in ((inversion, "STEPS"), (token, "ITERATIONS"), (search, "ROUNDS"), (fine_tuning, "STEPS")):
+    for module, name in ((inversion, "STEPS"), (token, "ITERATIONS"), (fine_tuning, "STEPS")):
         monkeypatch.setattr(module, name, 2)
     erasure = load_erasure(EXAMPLES / "loras" / EXAMPLE)
-    attacks = ("token", "search", "relearning", "inversion")
+    attacks = ("token", "relearning", "inversion")
     model, clip, vae = comfy_nodes(comfy)
     with torch.inference_mode(False), torch.enable_grad():
         ours = audit(opened(model, clip, vae, 2), erasure, attacks, images=2)
@@ -179,7 +179,7 @@ def test_the_node_and_the_command_line_find_the_same(
 
 
 def test_a_model_without_a_judge_is_drawn_and_what_was_not_measured_is_said(
-    comfy: ModuleType, pack: ModuleType
+    comfy: ModuleType, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A narrow SD1 of the host's, with a text encoder of that width and a small VAE of random weights."""
     from comfy.sd import VAE
@@ -188,19 +188,24 @@ def test_a_model_without_a_judge_is_drawn_and_what_was_not_measured_is_said(
     from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
     from test_host_bad_nodes import narrow
 
-    from eraser_core.erasing import erase
+    from eraser_core.erasing import configure, erase
+    from eraser_core.evaluation.attacks import precision
     from eraser_core.methods import METHODS
     from eraser_core.request import Request, Target
 
+    monkeypatch.setattr(precision, "ROUNDED", {"fp8": precision.ROUNDED["fp8"]})
     _, clip, _ = comfy_nodes(comfy)
     model, vae = narrow("sd1", 192), VAE(sd=TAESD(latent_channels=4).state_dict())
+    for parameter in model.model.diffusion_model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(0))
     request = Request((Target("a church", "a mosque"),), ("a dog",))
+    settings = configure(METHODS["uce"], "sd1", request, {"preset": "current"})
     with torch.inference_mode(False), torch.no_grad():
-        erased = erase(UnloadedDenoiser(model, clip), request, METHODS["uce"], METHODS["uce"].settings()).erasure
-    values = {"attacks": "chosen", "chosen": "algebra, negative", "concept": "", "images": 1, "seed": 0, "steps": 1}
+        erased = erase(UnloadedDenoiser(model, clip), request, METHODS["uce"], settings).erasure
+    values = {"attacks": "chosen", "chosen": "algebra, precision", "concept": "", "images": 1, "seed": 0, "steps": 1}
     found = run(model, clip, vae, "", erased, values, SimpleNamespace(unique_id="", extra_pnginfo=None))
     assert "has no judge" in found.verdict and "was not measured" in found.verdict
-    assert "negative: not judged: there are pictures and no judge" in found.text
+    assert "precision: not judged: there are pictures and no judge" in found.text
     assert "by algebra from the file" in found.text and "choose the erasure's file" in found.text
     assert found.sheet.shape[0] == 1 and min(found.sheet.shape[1:3]) > 100
 
