@@ -291,8 +291,8 @@ def show_an_evaluation(digest: str = "") -> Graph:
 def audit_an_erasure(digest: str = "") -> Graph:
     graph = Graph(
         "## Audit an erasure\nPress **Run**. Two attacks try to bring the guitar back that the pack's example hides: a negative "
-        "prompt, which everybody can type, and algebra from the file alone. The pictures show each attack's strongest way, "
-        "before and after the erasure, and the verdict says it in words.\n\nFour pictures a figure say little: take 16, and "
+        "prompt, which everybody can type, and algebra from the file alone. The pictures show the "
+        "guitar asked for by its name, and each attack's strongest way, before and after the erasure. The verdict says it in words.\n\nFour pictures a figure say little: take 16, and "
         "**attacks** *quick* or *all*, for your own. All pictures and figures are on a page in `output/audits`. What you cancel "
         "goes on when you press Run again."
     )
@@ -304,8 +304,8 @@ def audit_an_erasure(digest: str = "") -> Graph:
     graph.add("audit", TEXTS, "ConceptEraser_AuditErasure", **inputs)
     shared_file(graph, "audit", digest)
     graph.section("What brings it back")
-    graph.add("verdict", INJECT, "PreviewAny", "Verdict", source=["audit", 1])
-    graph.add("shown", INJECT, "SaveImage", "Result", images=["audit", 0], filename_prefix="concept_eraser/audit")
+    graph.add("verdict", ERASE, "PreviewAny", "Verdict", source=["audit", 1])
+    graph.add("shown", ERASE, "SaveImage", "Result", images=["audit", 0], filename_prefix="concept_eraser/audit")
     return graph
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from ..evaluation.attacks.case import Attack, Case, Finding
+from ..evaluation.attacks.case import SHOWN, Attack, Case, Finding
 from ..evaluation.metrics.objects import Rate
 from ..evaluation.report import grid
 from ..files import write_bytes
 from . import verdict
-from .record import PICTURES, Done, Row, Share
+from .record import BY_NAME, PICTURES, Done, Row, Share
 
 
 def attacked(case: Case, attack: Attack, plain: Share | None, out: Path | None) -> Done:
@@ -42,17 +42,23 @@ def attacked(case: Case, attack: Attack, plain: Share | None, out: Path | None) 
     )
 
 
+def by_name(case: Case, out: Path) -> str:
+    """Write what both models draw when they are asked for the concept by its name; the picture's path below `out`."""
+    shown = {"untouched": case.plain(False)[:SHOWN], "erased": case.plain(True)[:SHOWN]}
+    return _picture(BY_NAME, [Finding(BY_NAME, "", shown=shown)], out)
+
+
 def share_of(rate: Rate | None) -> Share | None:
     """A rate as it is written down."""
     return None if rate is None else Share(hits=rate.hits, n=rate.n)
 
 
 def _row(found: Finding, plain: Share | None, attack: str) -> Row:
-    by_name = attack == "words" and found.label == "its name"
+    named = attack == "words" and found.label == "its name"
     return Row(
         label=found.label,
         way=found.way,
-        answer=verdict.answer(found, plain.rate if plain else None, by_name),
+        answer=verdict.answer(found, plain.rate if plain else None, named),
         erased=share_of(found.erased),
         untouched=share_of(found.untouched),
         unknown=share_of(found.unknown),

@@ -17,7 +17,8 @@ from ..records import Record, read, read_json
 SCHEMA: Literal["concept-eraser-audit-1"] = "concept-eraser-audit-1"
 SEVERAL = "concept-eraser-audits-1"  # of the file that says where the audits of several concepts are
 FILE, PAGE, PICTURES = "audit.json", "index.html", "pictures"
-SUMMARY = f"{PICTURES}/summary.png"  # no attack has this name
+BY_NAME = "by_name"
+SUMMARY = f"{PICTURES}/summary.png"
 TODO = "begin anew with --force"
 AGAIN = "choose another folder, or replace it with --force"
 Answer = Literal[
@@ -117,7 +118,8 @@ def key_of(settings: Sequence[Setting]) -> str:
 
 
 class Audit(Record):
-    """All that is known. `plain` and `plain_untouched` are the shares when the concept is asked for by its name."""
+    """All that is known. `plain` and `plain_untouched` are the shares when the concept is asked for by its name, `picture`
+    what is drawn then."""
 
     schema_: Literal["concept-eraser-audit-1"] = Field(SCHEMA, alias="schema")
     name: str
@@ -127,6 +129,7 @@ class Audit(Record):
     plain: Share | None = None
     plain_untouched: Share | None = None
     note: str = ""
+    picture: str = ""
     verdict: str = ""
     attacks: tuple[Done, ...] = ()
 

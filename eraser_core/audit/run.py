@@ -17,7 +17,7 @@ from ..files import sweep, write_bytes, write_json
 from ..hidden_prompt import HiddenPrompt, prompts_hash
 from ..locks import LOCK, locked
 from . import verdict
-from .attacking import attacked, share_of
+from .attacking import attacked, by_name, share_of
 from .page import page
 from .record import AGAIN, FILE, PAGE, SEVERAL, SUMMARY, Audit, Audits, Done, Setting, check_kind, earlier
 from .subject import case_of, targets_of
@@ -45,7 +45,7 @@ class Work:
 
     def rows(self) -> float:
         """About how many forward rows it will take, those with gradient three times."""
-        begun = self.case.drawing(2) if self.before is None and self.case.judged else 0
+        begun = self.case.drawing(2) if self.before is None and (self.case.judged or self.out) else 0
         return begun + sum(attack.rows(self.case) for attack in self.todo())
 
 
@@ -186,6 +186,8 @@ def _run(work: Work, on_attack: OnAttack | None) -> Audit:
         found = found.model_copy(update={"setting": work.setting})
     if out and work.before is None:
         write_json(out / FILE, found.as_json())  # before any picture: whoever is killed has a folder that goes on
+    if out and work.todo():
+        found = _pictured(found, case, out)
     for number, attack in enumerate(work.wanted):
         if on_attack:
             on_attack(number, len(work.wanted), attack.name)
@@ -225,6 +227,13 @@ def _begun(work: Work) -> Audit:
         plain_untouched=share_of(untouched),
         note=work.note,
     )
+
+
+def _pictured(found: Audit, case: Case, out: Path) -> Audit:
+    """With the picture of the concept asked for by its name, where it is not there."""
+    if found.picture and (out / found.picture).is_file():
+        return found
+    return found.model_copy(update={"picture": by_name(case, out)})
 
 
 def _with(found: Audit, done: Done) -> Audit:
