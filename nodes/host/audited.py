@@ -98,7 +98,7 @@ def opened(model: Any, clip: Any, vae: Any, steps: int) -> HostModel:
         denoiser = AuditedDenoiser(model, clip, vae)
         examiner = Examiner(denoiser, denoiser.decode_images, None, guidance=GUIDANCE, steps=steps or STEPS)
         return HostModel(denoiser, examiner, None)
-    own = load_pocket_denoiser()
+    own = load_pocket_denoiser(device=str(model.load_device))
     shipped = host_model.base_hash(host_model.weights(model)) == own.base_hash
     pocket = AuditedPocket(model, clip, vae, own) if shipped else AuditedDenoiser(model, clip, vae)
     examiner = Examiner(pocket, pocket.decode_images, load_judge(), guidance=own.guidance, steps=steps or own.steps)
