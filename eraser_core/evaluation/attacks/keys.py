@@ -77,7 +77,7 @@ def after_training(case: Case, hidden: HiddenPrompt) -> Finding:
 def run(case: Case) -> list[Finding] | str:
     """Every key on the erased and the untouched model."""
     if not case.hidden:
-        return "it needs the hidden prompt's file: name it with --prompt"
+        return "it needs the erasure's hidden prompt: name its file with --prompt, or connect it to the node"
     hidden, found = case.hidden[0], list[Finding]()
     for label, (context, negative) in ways(case, hidden).items():
         one = case.found(label, f"with {label}", *case.pair(context, negative=negative))
