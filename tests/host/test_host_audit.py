@@ -75,7 +75,7 @@ def test_what_undoes_a_file_is_said_shown_and_written_beside_it(host: Client, er
 
 def test_what_does_not_undo_a_file_is_said_and_the_examples_stay(host: Client) -> None:
     before = {path: path.read_bytes() for path in EXAMPLES.rglob("*") if path.is_file()}
-    found = said(host.run(auditing(EXAMPLE)))
+    found = said(host.run(auditing(EXAMPLE, seed=9)))  # another seed than the template's, whose audit would go on
     assert "'a guitar' did not come back by algebra" in found and "the pack's examples are only read" in found
     assert {path: path.read_bytes() for path in EXAMPLES.rglob("*") if path.is_file()} == before
 
