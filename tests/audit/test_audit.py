@@ -17,7 +17,7 @@ from eraser_core.audit.verdict import answer, of_attack, of_whole
 from eraser_core.commands import audit as command
 from eraser_core.erasure import Erasure
 from eraser_core.errors import FileFormatError, OutputError, RequestError
-from eraser_core.evaluation.attacks import registry
+from eraser_core.evaluation.attacks import fine_tuning, registry
 from eraser_core.evaluation.attacks.case import Attack, Case, Finding
 from eraser_core.evaluation.metrics.objects import Rate
 from eraser_core.hidden_prompt import HiddenPrompt
@@ -149,7 +149,8 @@ def test_a_stopped_audit_goes_on_where_it_was(model, erasure, tmp_path, monkeypa
         audit(model, erasure, ("one",), out=tmp_path, images=2)
 
 
-def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path):
+def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "STEPS", 1)
     (done,) = audit(model, erasure, ("keys",), out=tmp_path, images=2).attacks
     assert "--prompt" in done.left_out
     hidden = [HiddenPrompt("a church", torch.randn(2, 192), "concatenative", 16)]
