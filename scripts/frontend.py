@@ -17,7 +17,7 @@ SIZE = {"width": 2200, "height": 1300}
 
 TALL = """({ CLIPTextEncode: 110, MarkdownNote: 300, PreviewAny: 240, SaveImage: 400, PreviewImage: 400,
   ConceptEraser_AttributionMap: 600, ConceptEraser_Evaluation: 400, ConceptEraser_ErasureInfo: 240,
-  ConceptEraser_EraseClosedForm: 560 })"""
+  ConceptEraser_EraseClosedForm: 560, ConceptEraser_AuditErasure: 760 })"""
 # Makes one subgraph of each group's folded nodes. Its facts take the place of theirs; its slots say which picture they serve.
 FOLD = """(graph, nodes) => {
   const ofPicture = (node) => (node.type === "VAEDecode" ? node.getInputNode(0) : node).title.replace("Draw: ", "");
