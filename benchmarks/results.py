@@ -131,6 +131,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--groups", nargs="*", help="groups of rows (default: all)")
+    parser.add_argument("--names", nargs="*", help="rows of these groups by their names, such as kpop (default: all)")
     parser.add_argument("--objects", nargs="*", default=OBJECTS, help="objects, erased together")
     parser.add_argument("--images", type=int, default=16, help="pictures a class")
     parser.add_argument("--classes", type=int, default=20, help="kept objects that are asked for")
@@ -142,6 +143,7 @@ def main() -> int:
     common.start_logging()
     every = erasings(tuple(args.objects))
     chosen = [e for e in every if not args.groups or e.group in args.groups]
+    chosen = [e for e in chosen if not args.names or e.name in args.names]
     quick: dict[str, str] = {}
     if args.smoke:
         chosen = [e for e in every if e.name in ("uce", "kpop")]
@@ -153,9 +155,9 @@ def main() -> int:
         status = erase(erasing, args.out, quick, args.steps)
         if status:
             return status
+    learning_process(chosen, args.out)
     if args.erase_only:
         return 0
-    learning_process(chosen, args.out)
     status = score(chosen, args)
     if status == 0:
         write_json(common.OUT / f"{args.out.name}.json", flat(args.out / "pocket" / "tables.json"))
