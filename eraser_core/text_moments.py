@@ -54,7 +54,7 @@ class ConceptMoments:
 
 def _batches(denoiser: Denoiser, prompts: Sequence[str]) -> Iterator[Tensor]:
     for first in range(0, len(prompts), BATCH):
-        yield denoiser.encode(prompts[first : first + BATCH]).tokens.cpu().double()
+        yield denoiser.as_read(denoiser.encode(prompts[first : first + BATCH]).tokens).cpu().double()
 
 
 def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:

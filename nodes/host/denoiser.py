@@ -1,8 +1,8 @@
 """The MODEL and CLIP of a user's graph as the engine's `Denoiser`.
 
-The network is called in its native prediction: z_t of the engine's variance-preserving process is what the host's own
-sampling feeds the UNet after it has scaled its x by 1 / sqrt(sigma^2 + 1), so nothing is converted, and no digits are
-lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
+The network is called in its native prediction. Of a flow-matching model z_t is the host's own x. Of the others z_t of the
+engine's variance-preserving process is what the host's own sampling feeds the UNet after it has scaled its x by
+1 / sqrt(sigma^2 + 1). So nothing is converted, and no digits are lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
 no host version's rules on weight wrappers apply.
 """
 
@@ -24,6 +24,7 @@ from eraser_core.backends.half_precision import edited, fp16_gain, scaled
 from eraser_core.backends.recompute import Recomputed
 from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
 from eraser_core.errors import ModelError, RequestError
+from eraser_core.text_layers import reads_text
 
 from . import model as host_model
 from . import recompute as host_recompute
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
 _SMALLEST = 64  # pixels
+TEXT_NORM_EPS = 1e-5  # of every model in eraser_core/text_layers.py that has such a norm
 SHOWN = 60  # letters of a prompt in a message
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,9 +59,10 @@ class HostDenoiser:
         self.rows_at_once = 1  # without gradient; known once it is loaded
         self.recompute = False
         self._names = host_model.file_names(model, own)
-        self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
+        self._context_width = next(w.shape[1] for k, w in own.items() if reads_text(k))
         channels = int(model.model.latent_format.latent_channels)
         self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
+        self._text_norm = host_model.text_norm(model)
         self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
         self._compute = compute
         self._clip = clip
@@ -134,6 +137,13 @@ class HostDenoiser:
             )
         sizes = self._size_ids.to(self.device).expand(len(tokens), -1)
         return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        norm = self._text_norm
+        if norm is None:
+            return tokens
+        weight = norm.clone().to(tokens)
+        return torch.nn.functional.rms_norm(tokens, (len(weight),), weight, TEXT_NORM_EPS)
 
     def token_count(self, prompt: str) -> int:
         return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
@@ -225,7 +235,12 @@ class HostDenoiser:
         words["transformer_options"] = options
         if context.pooled is not None and context.size_ids is not None:
             words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
-        return scaled(self._forward((z_t.to(self.compute_dtype), t.float()), words, changed).float(), gain)
+        time = t.float()
+        if self._text_norm is not None:
+            words["num_tokens"] = tokens.shape[1]
+            sigma = self.schedule.levels(t)[1].to(z_t.device, torch.float32)
+            time = self._model.get_model_object("model_sampling").timestep(sigma)
+        return scaled(self._forward((z_t.to(self.compute_dtype), time), words, changed).float(), gain)
 
     def _forward(
         self, args: tuple[Tensor, Tensor], words: dict[str, Any], changed: Mapping[str, Callable[[], Tensor]]
@@ -248,7 +263,7 @@ class HostDenoiser:
 
     def _sigmas(self, t: Tensor) -> Tensor:
         a, s = self.schedule.signal_and_noise(t)
-        return (s / a).flatten()
+        return (s if self.schedule.prediction == "flow" else s / a).flatten()
 
     def latents_for_vae(self, latents: Tensor) -> Tensor:
         """Latents of the model's scale in the scale that VAEDecode takes."""

@@ -17,10 +17,12 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from eraser_core.denoiser import NoiseSchedule, Tune, tuned
+from eraser_core.denoiser import FlowSchedule, NoiseSchedule, Schedule, Tune, tuned
 from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.files import tensors_hash
+from eraser_core.pocket.concepts import FAMILIES
+from eraser_core.text_layers import is_door, reads_text
 
 SUPPORTED = (
     "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket model, in fp32, fp16 or bf16, "
@@ -76,7 +78,7 @@ def _odd_kind(weight: Tensor) -> str:
 
 def own_size(model: Any) -> int:
     """Width and height in pixels of the pictures that the MODEL was made for."""
-    return {"pocket": 64, "sd1": 512, "sd2": 512}.get(family(model), 1024)
+    return {**dict.fromkeys(FAMILIES, 64), "sd1": 512, "sd2": 512}.get(family(model), 1024)
 
 
 def weights(model: Any) -> dict[str, Tensor]:
@@ -92,7 +94,7 @@ def weights(model: Any) -> dict[str, Tensor]:
     if quantised or odd:
         said = ", ".join(sorted(odd)) or "scaled fp8"
         raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
-    if not any(".attn2.to_k." in key for key in found):
+    if not any(reads_text(key) for key in found):
         raise ModelError(f"this MODEL has no text cross-attention (no attn2.to_k weights). {SUPPORTED}")
     return found
 
@@ -108,14 +110,23 @@ def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
 
 
 def base_hash(own: Mapping[str, Tensor]) -> str:
-    """The engine's identity of a base model: SHA-256 over its K and V matrices in fp16."""
-    kv = {k: w.half() for k, w in own.items() if ".attn2.to_k." in k or ".attn2.to_v." in k}
-    return tensors_hash(kv)
+    """The engine's identity of a base model: SHA-256 over the matrices that read text, in fp16."""
+    return tensors_hash({k: w.half() for k, w in own.items() if reads_text(k)})
 
 
-def schedule(model: Any) -> NoiseSchedule:
-    """The noise schedule, whichever node put it there (ModelSamplingDiscrete and its like)."""
+def text_norm(model: Any) -> Tensor | None:
+    """The weight [d] of the norm that text states pass before the one matrix that reads them; None where there is none."""
+    keys = model.get_key_patches(PREFIX)
+    door = next((key for key in keys if is_door(key)), None)
+    return None if door is None else keys[PREFIX + "cap_embedder.0.weight"][0][0].detach()
+
+
+def schedule(model: Any) -> Schedule:
+    """The noise schedule, whichever node put it there (ModelSamplingDiscrete, ModelSamplingFlux and their like)."""
     sampling = model.get_model_object("model_sampling")
+    flow = (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST)
+    if set(flow) <= set(type(sampling).__bases__):
+        return FlowSchedule(sampling.sigmas.detach().cpu().double())
     kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
     named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]
     discrete = comfy.model_sampling.ModelSamplingDiscrete
