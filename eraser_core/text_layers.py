@@ -27,12 +27,23 @@ class TextLayers:
 TABLE = (
     TextLayers("Stable Diffusion", re.compile(r"\.attn2\.to_[kv]\."), re.compile(r"\.attn2\."), door=False),
     TextLayers(
+        "Flux.1, Chroma, Qwen-Image",
+        re.compile(r"^diffusion_model\.txt_in\.weight$"),
+        re.compile(
+            r"^diffusion_model\.(double_blocks\.\d+\.(img|txt)_attn|single_blocks\.\d+\.linear[12]|transformer_blocks\.\d+\.attn)\."
+        ),
+        door=True,
+    ),
+    TextLayers(
         "Lumina 2, Z-Image",
         re.compile(r"^diffusion_model\.cap_embedder\.1\.weight$"),
         re.compile(r"^diffusion_model\.(layers|noise_refiner|context_refiner)\.\d+\.attention\."),
         door=True,
     ),
 )
+
+# The norm [d] that text states pass before the door, in the models that have one, and its epsilon.
+NORMS = {"diffusion_model.cap_embedder.0.weight": 1e-5, "diffusion_model.txt_norm.weight": 1e-6}
 
 
 def reads_text(key: str) -> bool:

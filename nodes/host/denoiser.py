@@ -28,13 +28,13 @@ from eraser_core.text_layers import reads_text
 
 from . import model as host_model
 from . import recompute as host_recompute
+from .text_places import TextPlaces, at_length
 from .schema import EMPTY
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
 _SMALLEST = 64  # pixels
-TEXT_NORM_EPS = 1e-5  # of every model in eraser_core/text_layers.py that has such a norm
 SHOWN = 60  # letters of a prompt in a message
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,10 +45,16 @@ class HostDenoiser:
     Make and use it under `torch.inference_mode(False)`. `width` and `height` are in pixels.
     """
 
+    draws = True  # also rows through the network, not texts alone
+
     def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
         if clip is None:
             raise RequestError(EMPTY["CLIP"])
         self.family = host_model.family(model)
+        if self.draws and self.family in host_model.CLOSED_ONLY:
+            raise ModelError(
+                f"this MODEL ({self.family}) cannot be trained yet: erase with Erase Concepts (closed form), which takes seconds"
+            )
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)
         self.schedule = host_model.schedule(model)
@@ -139,11 +145,10 @@ class HostDenoiser:
         return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
 
     def as_read(self, tokens: Tensor) -> Tensor:
-        norm = self._text_norm
-        if norm is None:
+        if self._text_norm is None:
             return tokens
-        weight = norm.clone().to(tokens)
-        return torch.nn.functional.rms_norm(tokens, (len(weight),), weight, TEXT_NORM_EPS)
+        norm, eps = self._text_norm
+        return torch.nn.functional.rms_norm(tokens, norm.shape, norm.clone().to(tokens), eps)
 
     def token_count(self, prompt: str) -> int:
         return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
@@ -281,9 +286,21 @@ class UnloadedDenoiser(HostDenoiser):
     Everything is in main memory: they solve in float64, which not every accelerator has.
     """
 
+    draws = False
+
     def __init__(self, model: Any, clip: Any):
         super().__init__(model, clip, *2 * (_SMALLEST,))
         self.device = torch.device("cpu")
+        self._places = TextPlaces(clip, self.encode([""]).tokens) if self.family in host_model.CLOSED_ONLY else None
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        """As the parent's; transformers' states, which are long and wide, are cut or filled to one length and not kept."""
+        if self.family not in host_model.CLOSED_ONLY:
+            return super().encode(prompts)
+        return Context(torch.cat([at_length(self._encode(prompt).tokens) for prompt in prompts]))
+
+    def token_count(self, prompt: str) -> int:
+        return super().token_count(prompt) if self._places is None else self._places.end(prompt)
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         """Float32, with the LoRAs that the MODEL carries."""
