@@ -28,13 +28,13 @@ from eraser_core.text_layers import reads_text
 
 from . import model as host_model
 from . import recompute as host_recompute
-from .text_places import TextPlaces, at_length
 from .schema import EMPTY
+from .text_places import unweighted
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
-_SMALLEST = 64  # pixels
+SMALLEST = 64  # pixels
 SHOWN = 60  # letters of a prompt in a message
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -120,7 +120,7 @@ class HostDenoiser:
         self.release()  # the host may move the UNet out for the text encoder
         with torch.inference_mode():
             tokens, pooled = self._clip.encode_from_tokens(
-                self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
+                self._clip.tokenize(prompt, **unweighted(self._clip)), return_pooled=True
             )
         return self.context(tokens, pooled)
 
@@ -155,7 +155,7 @@ class HostDenoiser:
 
     def _sections(self, prompt: str, words: bool = False) -> list[list[Any]]:
         """The prompt's chunks of tokens, by the first of the CLIP's tokenizers."""
-        chunks = self._clip.tokenize(prompt, return_word_ids=words, disable_weights=True)
+        chunks = self._clip.tokenize(prompt, return_word_ids=words, **unweighted(self._clip))
         return list(next(iter(chunks.values())))
 
     def _tokenizer(self) -> Any:
@@ -280,40 +280,13 @@ class HostDenoiser:
         self._parameters, self._computed = {}, {}
 
 
-class UnloadedDenoiser(HostDenoiser):
-    """For the closed forms, which read texts and matrices and draw nothing: the UNet is neither moved nor copied.
-
-    Everything is in main memory: they solve in float64, which not every accelerator has.
-    """
-
-    draws = False
-
-    def __init__(self, model: Any, clip: Any):
-        super().__init__(model, clip, *2 * (_SMALLEST,))
-        self.device = torch.device("cpu")
-        self._places = TextPlaces(clip, self.encode([""]).tokens) if self.family in host_model.CLOSED_ONLY else None
-
-    def encode(self, prompts: Sequence[str]) -> Context:
-        """As the parent's; transformers' states, which are long and wide, are cut or filled to one length and not kept."""
-        if self.family not in host_model.CLOSED_ONLY:
-            return super().encode(prompts)
-        return Context(torch.cat([at_length(self._encode(prompt).tokens) for prompt in prompts]))
-
-    def token_count(self, prompt: str) -> int:
-        return super().token_count(prompt) if self._places is None else self._places.end(prompt)
-
-    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        """Float32, with the LoRAs that the MODEL carries."""
-        return host_model.patched_weights(self._model, tune)
-
-
 def _own(key: str) -> str:
     return key.removeprefix(host_model.PREFIX)
 
 
 def _latent_size(name: str, pixels: int) -> int:
-    if pixels < _SMALLEST or pixels % 8:
-        raise RequestError(f"{name} is {pixels}: it must be {_SMALLEST} or more and divide by 8")
+    if pixels < SMALLEST or pixels % 8:
+        raise RequestError(f"{name} is {pixels}: it must be {SMALLEST} or more and divide by 8")
     return pixels // 8
 
 

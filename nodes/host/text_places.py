@@ -22,6 +22,14 @@ def at_length(tokens: Tensor) -> Tensor:
     return torch.nn.functional.pad(tokens[:, :LENGTH], (0, 0, 0, max(LENGTH - tokens.shape[1], 0)))
 
 
+def unweighted(clip: Any) -> dict[str, bool]:
+    """What `tokenize` is told so that brackets in a prompt are letters and not weights.
+
+    Tokenizers with a chat template see to it by themselves, and refuse to be told.
+    """
+    return {} if hasattr(clip.tokenizer, "llama_template") else {"disable_weights": True}
+
+
 class TextPlaces:
     """Places of words in the states of one CLIP; `nothing` [1, 64, d] are the states of the empty prompt."""
 
@@ -45,7 +53,7 @@ class TextPlaces:
 
     def _ids(self, prompt: str) -> list[Any]:
         """By the last of the CLIP's tokenizers: where there are several, that one's states are the context."""
-        chunks = list(self._clip.tokenize(prompt, disable_weights=True).values())[-1]
+        chunks = list(self._clip.tokenize(prompt, **unweighted(self._clip)).values())[-1]
         return [pair[0] for pair in chunks[0]]
 
     def _words_of(self, ids: Sequence[Any]) -> list[Any]:

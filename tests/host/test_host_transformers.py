@@ -18,7 +18,14 @@ from eraser_core.text_layers import reads_text
 
 WIDTH = 256
 TEMPLATES = ("{}", "a photo of {}", "{} on a table")
-FLUX = {"image_model": "flux", "in_channels": 16, "patch_size": 2, "out_channels": 16, "vec_in_dim": 32, "mlp_ratio": 4.0}
+FLUX = {
+    "image_model": "flux",
+    "in_channels": 16,
+    "patch_size": 2,
+    "out_channels": 16,
+    "vec_in_dim": 32,
+    "mlp_ratio": 4.0,
+}
 FLUX |= {"context_in_dim": WIDTH, "hidden_size": 128, "num_heads": 2, "depth": 1, "depth_single_blocks": 1}
 FLUX |= {"axes_dim": [16, 24, 24], "theta": 10000, "qkv_bias": True, "guidance_embed": True}
 LUMINA = {"image_model": "lumina2", "patch_size": 2, "in_channels": 16, "cap_feat_dim": WIDTH, "n_layers": 1}
@@ -26,7 +33,7 @@ LUMINA |= {"n_refiner_layers": 1, "qk_norm": True, "n_heads": 2, "n_kv_heads": 2
 LUMINA |= {"axes_lens": [300, 512, 512], "dim": 128}
 QWEN = {"image_model": "qwen_image", "in_channels": 16, "num_layers": 1, "attention_head_dim": 32}
 QWEN |= {"num_attention_heads": 2, "joint_attention_dim": WIDTH, "axes_dims_rope": (8, 12, 12)}
-LLAMA = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+LLAMA = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 LLAMA |= {"num_key_value_heads": 2}  # of 128 numbers each
 FAMILIES = ("flux1", "z-image", "qwen-image")
 
@@ -53,7 +60,9 @@ def randomised(module: torch.nn.Module) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape) * (0.2 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1))
+            parameter.copy_(
+                torch.randn(parameter.shape) * (0.2 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
+            )
 
 
 def clip_of(family: str) -> Any:
@@ -131,14 +140,17 @@ def clip_of(family: str) -> Any:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def denoiser(request: pytest.FixtureRequest, pack: ModuleType) -> Any:
-    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
 
     with torch.inference_mode(False), torch.no_grad():
         return UnloadedDenoiser(model_of(request.param), clip_of(request.param))
 
 
 def asked() -> Request:
-    targets = (Target("a church", "a castle", ("a chapel",), TEMPLATES), Target("a soccer ball", "a cat", (), TEMPLATES))
+    targets = (
+        Target("a church", "a castle", ("a chapel",), TEMPLATES),
+        Target("a soccer ball", "a cat", (), TEMPLATES),
+    )
     return Request(targets, ("a dog", "a truck", "a violin"))
 
 
@@ -177,7 +189,7 @@ def test_a_closed_form_leads_the_concept_to_its_anchor_and_leaves_the_rest(denoi
     if method == "uce":  # the others look at single tokens
         gone = moved(denoiser, entries, "a church on a table", "a castle on a table")
         kept = moved(denoiser, entries, "a dog on a table", "a castle on a table")
-        assert gone > 0.2 and gone > 4 * kept, (gone, kept)
+        assert gone > 0.1 and gone > 2 * abs(kept), (gone, kept)
 
 
 def test_the_stock_loader_puts_the_file_on_to_the_last_bit(denoiser: Any, tmp_path: Any) -> None:
@@ -200,21 +212,40 @@ def test_the_stock_loader_puts_the_file_on_to_the_last_bit(denoiser: Any, tmp_pa
     assert not torch.equal(ours, weight)
 
 
+def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes import closed_form, closed_form_run
+    from concept_eraser_pack.nodes.host import model as host_model
+
+    words = {"concepts": "church", "anchor": "a castle", "retain": "a dog", "precision": "fp16"}
+    words["filename_prefix"] = f"loras/{denoiser.family}"
+    model, clip, choice = denoiser._model, denoiser._clip, closed_form.CHOICES["UCE"]
+    (sanitized, erasure, _), said = closed_form_run.solve(model, clip, choice, words, "")
+    assert "church -> a castle" in said and erasure.family == denoiser.family
+    (key,) = erasure.entries
+    before, after = (host_model.patched_weights(m, "xattn-kv")[key] for m in (model, sanitized))
+    assert not torch.equal(before, after)
+    with pytest.raises(RequestError, match="made for a model of the family"):
+        host_model.apply_erasure(model_of("flux1" if denoiser.family != "flux1" else "z-image"), erasure, 1.0, "")
+
+
 def test_training_is_refused_in_words(pack: ModuleType) -> None:
     from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
-    with pytest.raises(ModelError, match="cannot be trained yet.*closed form"):
+    with pytest.raises(ModelError, match=r"cannot be trained yet.*closed form"):
         HostDenoiser(model_of("flux1"), clip_of("flux1"), 64, 64)
 
 
 def test_a_clip_of_another_family_is_refused(pack: ModuleType) -> None:
-    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
-    from eraser_core.errors import RequestError as refused
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
 
     model = model_of("flux1")
     door = model.model.diffusion_model.txt_in
     door.weight = torch.nn.Parameter(torch.randn(128, 2 * WIDTH), requires_grad=False)
-    with torch.inference_mode(False), torch.no_grad(), pytest.raises(refused, match="connect the CLIP of the same"):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        pytest.raises(RequestError, match="connect the CLIP of the same"),
+    ):
         UnloadedDenoiser(model, clip_of("z-image"))
 
 
