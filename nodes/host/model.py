@@ -125,7 +125,7 @@ def schedule(model: Any) -> Schedule:
     """The noise schedule, whichever node put it there (ModelSamplingDiscrete, ModelSamplingFlux and their like)."""
     sampling = model.get_model_object("model_sampling")
     flow = (comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST)
-    if set(flow) <= set(type(sampling).__bases__):
+    if set(flow) <= set(type(sampling).__bases__) and text_norm(model) is not None:  # a UNet is told the time otherwise
         return FlowSchedule(sampling.sigmas.detach().cpu().double())
     kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
     named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]

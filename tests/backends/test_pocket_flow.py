@@ -54,5 +54,5 @@ def test_its_file_is_opened_by_its_name_and_a_cut_one_is_refused(tmp_path):
         find_model(str(FLOW_WEIGHTS), Loading(device="cpu"), False)
     shutil.copy(FLOW_WEIGHTS.with_suffix(".json"), tmp_path / "cut.json")
     shutil.copy(FLOW_WEIGHTS.with_name("pocket.safetensors"), tmp_path / "cut.safetensors")
-    with pytest.raises(ModelError, match="lacks model.diffusion_model.x_embedder"):
+    with pytest.raises(ModelError, match=r"lacks model\.diffusion_model\.x_embedder"):
         load_pocket_denoiser(tmp_path / "cut.safetensors")

@@ -12,6 +12,7 @@ import torch
 from eraser_core.backends.pocket import load_pocket_denoiser
 from eraser_core.edits import make_edit
 from eraser_core.erasing import erase
+from eraser_core.errors import ModelError
 from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target
@@ -128,3 +129,18 @@ def test_a_closed_form_is_the_engines_and_the_stock_loader_puts_its_file_on(
     latents = [drawn(comfy, m, checkpoint[1], "a church") for m in (stock, applied, checkpoint[0])]
     assert torch.equal(latents[0], latents[1])
     assert float((latents[0] - latents[2]).abs().max()) > 0.05
+
+
+def test_the_users_shift_counts_and_a_unet_sampled_as_a_flow_is_refused(
+    comfy: ModuleType, pack: ModuleType, checkpoint: tuple[Any, Any, Any]
+) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+    from concept_eraser_pack.nodes.host import model as host_model
+
+    with torch.inference_mode():
+        unet = comfy.CheckpointLoaderSimple().load_checkpoint("pocket.safetensors")[0]
+        moved, wrong = (ModelSamplingSD3().patch(model, 3.0, 1.0)[0] for model in (checkpoint[0], unet))
+        assert float(host_model.schedule(moved).levels(torch.tensor([499]))[1]) == pytest.approx(0.75, abs=1e-4)
+        assert float(host_model.schedule(checkpoint[0]).levels(torch.tensor([499]))[1]) == pytest.approx(0.5, abs=1e-4)
+        with pytest.raises(ModelError, match="sampled as"):
+            host_model.schedule(wrong)
