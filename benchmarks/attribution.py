@@ -236,15 +236,21 @@ def run_all(model: Model, objects: Sequence[Concept], args: argparse.Namespace) 
         if wanted:
             found = followed(model, concept, results, args.images, args.steps)
             similar.add(cosine_row(concept, found, weights))
-            curves = {f"{name}: {t}": c.curves(t) for name, c in found.items() for t in c.values}
-            drawn = plots.cosines(curves, found["untouched"].timesteps)
-            write_bytes(common.OUT / f"{args.name}_{concept.name.replace(' ', '_')}.svg", drawn.encode())
     if pictures:
         columns = [title for title, _ in next(iter(pictures.values()))]
         few = [(name, torch.cat([image for _, image in shown])) for name, shown in list(pictures.items())[:SHOWN]]
         write_bytes(common.OUT / f"{args.name}.png", png(grid(few, columns, 1, cell=112)))
     # rows of an earlier pocket model stay in the file, and out of the tables
     report(*([row for row in r.rows if row["weights"] == weights] for r in (rows, similar)))
+    for row in similar.rows:
+        if row["weights"] == weights:
+            write_bytes(common.OUT / f"{args.name}_cosines_{row['object'].replace(' ', '_')}.svg", curves(row).encode())
+
+
+def curves(row: common.Row) -> str:
+    """The SVG of an object's cosines over the steps."""
+    found = {f"{e['condition']}: {e['tokens']}": torch.tensor(e["curves"]) for e in row["entries"]}
+    return plots.cosines(found, row["timesteps"])
 
 
 def report(rows: Sequence[common.Row], similar: Sequence[common.Row]) -> None:

@@ -43,6 +43,8 @@ HEADINGS = {
     "text_s": "seconds of reading texts",
     "peak_bytes": "peak, bytes",
     "files": "files or names",
+    "reached_worst": "reached, the worst tenth",
+    "moved_worst": "moved, the worst tenth",
     "fewer_rows": "times fewer rows",
     "faster": "times faster",
     "speedup_rows": "times fewer rows",

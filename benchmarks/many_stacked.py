@@ -72,7 +72,9 @@ def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[s
     retain = tuple(dict.fromkeys(prompt for task in tasks for prompt in task.request.retain))
     request = Request(tuple(task.request.targets[0] for task in tasks), retain, seed)
     one = configure(METHODS[method], model.denoiser.family, tasks[0].request, values)
-    steps = {"iterations": len(tasks) * one.iterations} if isinstance(one, TrainingSettings) else {}
+    training = isinstance(one, TrainingSettings)
+    # from the model, as the papers do; benchmarks/many.py has KPOP's own choice for several concepts
+    steps = {"iterations": len(tasks) * one.iterations, "start": "model"} if training else {}
     settings = configure(METHODS[method], model.denoiser.family, request, {**values, **steps})
     return erase(model.denoiser, request, METHODS[method], settings, key_seed=seed)
 

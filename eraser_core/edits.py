@@ -25,6 +25,7 @@ class TrainableEdit(Edit, Protocol):
 
 
 Start = Mapping[str, LowRank]
+START_TUNES = ("xattn-kv", "xattn")  # what a start may be of: it changes attn2's K and V
 
 
 def _started(weight: Tensor, start: Start, key: str) -> Tensor:
@@ -183,7 +184,7 @@ def make_edit(
     `start` is a fixed change of what reads the text that the edit begins from; RequestError where those are not tuned.
     """
     weights = denoiser.weights(tune)
-    if start and tune not in ("xattn-kv", "xattn"):
+    if start and tune not in START_TUNES:
         raise RequestError(
             f'start "closed form" changes attn2\'s K and V, tune {tune!r} does not: set start to "model"'
         )

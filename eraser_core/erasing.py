@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from . import model_spec
 from .denoiser import Denoiser, Rows
+from .edits import START_TUNES
 from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
@@ -56,7 +57,12 @@ def _begin(denoiser: Denoiser) -> _Begun:
 
 
 def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> Any:
-    """A method's settings for a request on a family of models; RequestError names each wrong value in words."""
+    """A method's settings for a request on a family of models; RequestError names each wrong value in words.
+
+    A method's own choices for several concepts hold where the layers are tuned that they are of.
+    """
+    if len(request.targets) > 1 and values.get("tune", "xattn-kv") in START_TUNES:
+        values = {**method.several, **values}
     try:
         settings = method.configure(family, values, bool(request.retain))
     except ValidationError as error:

@@ -244,7 +244,7 @@ def load_erasure(path: Path) -> Erasure:
     records.finite(tensors, path)
     records.same_tensors(tensors, record.tensors_hash, path)
     left = dict(tensors)
-    entries = {key: _read_entry(key, name, left, path) for key, name in record.keys.items()}
+    entries = {key: read_entry(key, name, left, path) for key, name in record.keys.items()}
     if left:
         raise FileFormatError(
             f"{path} is damaged: its metadata do not name the weight of {next(iter(left))}; fetch it again"
@@ -253,7 +253,7 @@ def load_erasure(path: Path) -> Erasure:
     return Erasure(entries, names, record.family, record.base_hash, metadata)
 
 
-def _read_entry(key: str, name: str, left: dict[str, Tensor], path: Path) -> Entry:
+def read_entry(key: str, name: str, left: dict[str, Tensor], path: Path) -> Entry:
     """One entry, its tensors taken out of `left`; FileFormatError where they do not make one."""
 
     def damaged(what: str) -> FileFormatError:

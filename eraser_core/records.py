@@ -169,6 +169,7 @@ class TableRecord(Record):
 class SuiteRecord(Record):
     tables: tuple[TableRecord, ...]
     grid: str | None = None
+    verdict: str = ""  # of an audit
 
 
 class SidecarRecord(Record):

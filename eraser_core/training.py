@@ -46,7 +46,9 @@ class TrainingSettings(BaseModel):
         0.999, gt=0, lt=1, description="share of the retained texts' energy that null_space keeps"
     )
     start: Literal["model", "closed form"] = Field(
-        "model", description="what training begins from: the model, or the closed form of all concepts at once"
+        "model",
+        description="what training begins from: the model, or the closed form of all concepts at once (kpop's own choice "
+        "for several concepts)",
     )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")

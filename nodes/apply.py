@@ -168,6 +168,10 @@ class ErasureInfo(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> str:
+        return folders.figures_hash()  # an audit may have been added since
+
+    @classmethod
     @checked
     def execute(cls, erasure: Erasure | None = None, model: Any = None) -> io.NodeOutput:
         if erasure is None and model is None:
@@ -186,6 +190,7 @@ def describe(erasure: Erasure) -> list[str]:
 
     facts = erasure.facts
     register = optout_of(facts)
+    audit = _audit(erasure)
     targets = json.loads(facts.get("erasure.targets", "[]"))
     anchors = json.loads(facts.get("erasure.anchor", "[]"))
     retain = json.loads(facts.get("erasure.retain", "[]"))
@@ -199,12 +204,21 @@ def describe(erasure: Erasure) -> list[str]:
         f"retained: {shown or 'nothing was named'}",
         f"method: {facts.get('erasure.method', '?')} ({facts.get('erasure.paper', '?')})",
         *([f"opt-outs: {register}"] if register else []),
+        *([f"audit: {audit}"] if audit else []),
         f"made for: {erasure.family}, base {erasure.base_hash[:12]}",
         f"size: {len(erasure.entries)} weights, {numbers:,} numbers",
         *stored(erasure),
         *([not_loaded(erasure)] if not_loaded(erasure) else []),
         f"hash: {erasure.hash()}",
     ]
+
+
+def _audit(erasure: Erasure) -> str:
+    """The verdict of the audit that lies beside a listed file of this erasure; "" where there is none."""
+    from eraser_core.evaluation.report.sidecar import audit_verdict  # not at start: the suites bring all metrics along
+
+    own = erasure.hash()
+    return next((said for path in folders.with_figures() if (said := audit_verdict(path, own))), "")
 
 
 def describe_model(model: Any, erasure: Erasure | None) -> list[str]:

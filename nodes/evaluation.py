@@ -1,7 +1,7 @@
 """*Evaluation*: the figures that lie beside an erasure file, as words and pictures.
 
-They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors, which `python -m eraser_core benchmark` writes
-(eraser_core/evaluation/report/sidecar.py; docs/evaluation.md has its format). Keys that are not known are left alone.
+They lie in a sidecar, NAME.evaluation.json beside NAME.safetensors, which `python -m eraser_core benchmark` and an
+audit write (eraser_core/evaluation/report/sidecar.py; docs/evaluation.md has its format). Keys that are not known are left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from .host import folders, schema
 from .host.preview import say
 from .host.schema import checked, node_schema
 
-ENDING = ".evaluation.json"
 WIDE = 8  # more columns than this are shown as lines
 MOST_LINES = 200  # of one picture; the text has them all
 FONT, LINE, GAP = 16, 24, 18  # pixels
@@ -55,7 +54,7 @@ class Evaluation(io.ComfyNode):
             "Evaluation",
             "Evaluation",
             "Shows the figures that were measured of an erasure: how well the concept is gone, what else broke, what brings "
-            "it back. They lie in a file beside the erasure, written by python -m eraser_core benchmark.",
+            "it back. They lie in a file beside the erasure, written by Audit Erasure or python -m eraser_core benchmark.",
             [
                 erasure_combo(
                     "erasure_name", "An erasure file from the LoRA folders, with NAME.evaluation.json beside it."
@@ -76,7 +75,7 @@ class Evaluation(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, erasure_name: str = "", **_: Any) -> str:
-        beside = str(PurePosixPath(erasure_name).with_suffix(ENDING)) if erasure_name else ""
+        beside = str(PurePosixPath(erasure_name).with_suffix(folders.FIGURES)) if erasure_name else ""
         return "/".join(folders.file_hash(folders.LORAS, name) for name in (erasure_name, beside))
 
     @classmethod
@@ -87,7 +86,7 @@ class Evaluation(io.ComfyNode):
     @checked
     def execute(cls, erasure_name: str, suite: str) -> io.NodeOutput:
         path = folders.find(folders.LORAS, erasure_name, cls.hidden)
-        suites = chosen(read_suites(path.with_suffix(ENDING), load_erasure(path).hash()), suite.strip())
+        suites = chosen(read_suites(path.with_suffix(folders.FIGURES), load_erasure(path).hash()), suite.strip())
         tables = {f"{s.title()} {name}".strip(): cells for s in suites for name, cells in s.tables.items()}
         said = ["\n".join([title, *lines(cells)]) for title, cells in tables.items()]
         text = "\n\n".join([*said, *(note for s in suites for note in s.notes)])
@@ -127,7 +126,8 @@ def read_suites(path: Path, erasure_hash: str) -> list[Suite]:
 
 def _suite(path: Path, name: str, facts: Mapping[str, Any]) -> Suite:
     tables = {said["title"]: table(said) for said in facts["tables"]}
-    notes = tuple(said["note"] for said in facts["tables"] if said.get("note"))
+    told = [facts.get("verdict", ""), *(said.get("note", "") for said in facts["tables"])]
+    notes = tuple(dict.fromkeys(note for note in told if note))
     return Suite(name, tables, notes, facts.get("suite seed"), _grid(path, facts.get("grid")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .apply import ApplySanitizedUNet, ErasureInfo, LoadErasure
 from .attribution import AttributionMap
+from .audit import AuditErasure
 from .closed_form import EraseClosedForm
 from .combine import CombineErasures
 from .compare import Compare
@@ -38,4 +39,5 @@ def all_nodes() -> list[type]:
         AttributionMap,
         Evaluation,
         ShareErasure,
+        AuditErasure,
     ]

@@ -82,8 +82,8 @@ def _inputs() -> list[Any]:
             -1,
             min=-1,
             max=256,
-            tooltip="Size of the change. -1 is what suits the model (SD and SDXL 16, a file of a few MB that every program "
-            "loads). 0 is dense: a large file, which diffusers does not load.",
+            tooltip="Size of the change. -1 is what suits the model (SD and SDXL 16, a file of a few MB that ComfyUI "
+            "and diffusers load). 0 is dense: a large file, which diffusers does not load.",
             **advanced,
         ),
         io.Int.Input(

@@ -17,23 +17,73 @@ SIZE = {"width": 2200, "height": 1300}
 
 TALL = """({ CLIPTextEncode: 110, MarkdownNote: 300, PreviewAny: 240, SaveImage: 400, PreviewImage: 400,
   ConceptEraser_AttributionMap: 600, ConceptEraser_Evaluation: 400, ConceptEraser_ErasureInfo: 240,
-  ConceptEraser_EraseClosedForm: 560 })"""
-# [[node id, height]] of a graph as it stands, the title without: what a look computes.
-HEIGHTS = """async ([api, name]) => {
-  await app.loadApiJson(api, name);
-  await new Promise((done) => setTimeout(done, 700));
-  return app.graph.nodes.map((node) => [node.id, node.size[1]]);
+  ConceptEraser_EraseClosedForm: 560, ConceptEraser_AuditErasure: 760 })"""
+# Makes one subgraph of each group's folded nodes. Its facts take the place of theirs; its slots say which picture they serve.
+FOLD = """(graph, nodes) => {
+  const ofPicture = (node) => (node.type === "VAEDecode" ? node.getInputNode(0) : node).title.replace("Draw: ", "");
+  const base = (slot) => slot.name.replace(/_[0-9]+$/, "");
+  const boxes = {};
+  for (const [id, facts] of Object.entries(nodes)) if (facts.folded) (boxes[facts.group + facts.band] ??= []).push(+id);
+  for (const ids of Object.values(boxes)) {
+    const facts = nodes[ids[0]], items = ids.map((id) => graph.getNodeById(id)), rows = {};
+    for (const node of items) {
+      const { column, title } = nodes[node.id], row = (rows[column] = (rows[column] ?? -1) + 1);
+      if (title) node.title = title;
+      for (const w of node.widgets ?? []) if (w.name === "control_after_generate") w.value = "fixed";
+      node.pos = [(column - facts.column) * 400, row * 320];
+      delete nodes[node.id];
+    }
+    const { subgraph, node } = graph.convertToSubgraph(new Set(items));
+    const inside = (id) => subgraph.getNodeById(id);
+    for (const slot of subgraph.inputs) {
+      const several = subgraph.inputs.filter((other) => base(other) === base(slot)).length > 1;
+      const served = slot.linkIds.map((link) => ofPicture(inside(subgraph.getLink(link).target_id)));
+      subgraph.renameInput(slot, several ? `${base(slot)}: ${served.join(", ")}` : base(slot));
+    }
+    for (const slot of subgraph.outputs)
+      subgraph.renameOutput(slot, ofPicture(inside(subgraph.getLink(slot.linkIds[0]).origin_id)));
+    subgraph.inputNode.pos = [-400, 0];
+    subgraph.outputNode.pos = [760, 0];
+    node.properties.proxyWidgets = [];
+    subgraph.name = node.title = facts.group;
+    nodes[node.id] = { ...facts, folded: false, title: facts.group, properties: {}, beside: "" };
+  }
+  return nodes;
 }"""
-EXPORT = """async ([api, name, nodes, note, heights]) => {
+# What `now` says once it has said the same three times: a look takes its time to measure nodes.
+SETTLED = """async (now) => {
+  for (let i = 0, same = 0, before = ""; i < 40 && same < 2; i++) {
+    await new Promise((done) => setTimeout(done, 400));
+    same = before === JSON.stringify(now()) ? same + 1 : 0;
+    before = JSON.stringify(now());
+  }
+  return now();
+}"""
+# [[node id, height]] of a graph as it stands, the title without: what a look computes.
+HEIGHTS = """async ([api, facts, name]) => {
   await app.loadApiJson(api, name);
+  (FOLD)(app.graph, facts);
+  return await (SETTLED)(() => app.graph.nodes.map((node) => [node.id, node.size[1]]));
+}""".replace("FOLD", FOLD).replace("SETTLED", SETTLED)
+EXPORT = """async ([api, name, facts, note, heights]) => {
+  await app.loadApiJson(api, name);
+  const nodes = (FOLD)(app.graph, facts);
   const graph = app.graph, gap = 40, title = 30, width = 340, across = 100, pad = 20;
   const tall = TALL;
-  const bottoms = {}, boxes = {};
+  const first = Math.min(...Object.values(nodes).map((facts) => facts.column), 0);
+  const bottoms = {}, boxes = {}, widths = { [first]: width }, left = {};
+  for (const [id, { column }] of Object.entries(nodes))
+    widths[column] = Math.max(width, widths[column] ?? 0, graph.getNodeById(+id).computeSize()[0]);
+  let x = 0;
+  for (const column of Object.keys(widths).map(Number).sort((a, b) => a - b)) {
+    left[column] = x;
+    x += widths[column] + across;
+  }
   const place = (node, facts, least) => {
     const [w, h] = node.computeSize(), wants = Math.max(h, tall[node.type] ?? 0);
     node.setSize([Math.max(w, width), wants]);
     const y = Math.max(bottoms[facts.column] ?? 0, least);
-    node.pos = [facts.column * (width + across), y];
+    node.pos = [left[facts.column], y];
     bottoms[facts.column] = y + Math.max(wants, heights[node.id] ?? 0) + title + gap;
     const key = facts.group + facts.band, box = (boxes[key] ??= { title: facts.group, at: [1e9, 1e9, -1e9, -1e9] });
     box.at = [Math.min(box.at[0], node.pos[0]), Math.min(box.at[1], y - title),
@@ -44,7 +94,7 @@ EXPORT = """async ([api, name, nodes, note, heights]) => {
   text.widgets[0].value = note;
   text.title = "Read me";
   const all = Object.entries(nodes);
-  place(text, { column: Math.min(...all.map(([, f]) => f.column), 0), group: "Start", band: 0 }, 0);
+  place(text, { column: first, group: "Start", band: 0 }, 0);
   for (const band of [...new Set(all.map(([, facts]) => facts.band))].sort()) {
     const own = all.filter(([, facts]) => facts.band === band);
     const columns = new Set(own.map(([, facts]) => facts.column));
@@ -64,19 +114,14 @@ EXPORT = """async ([api, name, nodes, note, heights]) => {
     graph.add(group);
   }
   return JSON.stringify(graph.serialize());
-}""".replace("TALL", TALL)
+}""".replace("TALL", TALL).replace("FOLD", FOLD)
 LOOK = "async (on) => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on); }"
 # [[title, left, top, right, bottom]] of the nodes, their titles included, in this look.
-RECTANGLES = """async () => {
-  const now = () => app.graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30,
-                                                   node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
-  let before = "";
-  for (let i = 0; i < 20 && before !== JSON.stringify(now()); i++) {  // until the look has settled
-    before = JSON.stringify(now());
-    await new Promise((done) => setTimeout(done, 400));
-  }
-  return now();
-}"""
+RECTANGLES = """async () => await (SETTLED)(() =>
+  app.graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30,
+                                 node.pos[0] + node.size[0], node.pos[1] + node.size[1]]))""".replace(
+    "SETTLED", SETTLED
+)
 LOAD = "async (workflow) => { await app.loadGraphData(JSON.parse(workflow)); }"
 FIT = """() => {
   const box = [Infinity, Infinity, -Infinity, -Infinity];
@@ -84,10 +129,16 @@ FIT = """() => {
     box[0] = Math.min(box[0], node.pos[0]); box[1] = Math.min(box[1], node.pos[1] - 30);
     box[2] = Math.max(box[2], node.pos[0] + node.size[0]); box[3] = Math.max(box[3], node.pos[1] + node.size[1]);
   }
+  for (const { pos: [x, y], size: [w, h] } of app.graph.groups) {
+    box[0] = Math.min(box[0], x); box[1] = Math.min(box[1], y);
+    box[2] = Math.max(box[2], x + w); box[3] = Math.max(box[3], y + h);
+  }
   const ds = app.canvas.ds, [w, h] = [innerWidth - 120, innerHeight - 220];
   const [width, height] = [box[2] - box[0] + 40, box[3] - box[1] + 40];
   ds.scale = Math.min(1, w / width, h / height);
   ds.offset = [-box[0] + 20 + 80 / ds.scale, -box[1] + 20 + 160 / ds.scale];
+  app.canvas.min_font_size_for_lod = 0;
+  for (const note of document.querySelectorAll(".p-toast")) note.remove();
   app.canvas.setDirty(true, true);
   const corner = app.canvas.canvas.getBoundingClientRect();
   return [corner.left + 80, corner.top + 160, width * ds.scale, height * ds.scale];

@@ -4,6 +4,7 @@
     python scripts/make_workflows.py run         # the same, and every graph is run: pictures and thumbnails (minutes)
     python scripts/make_workflows.py run NAME... # these graphs alone, with the files that an earlier run left
     python scripts/make_workflows.py nodes       # pictures of the nodes for their help pages
+    python scripts/make_workflows.py modern      # pictures of the workflows in Nodes 2.0, as they are opened
 
 Needs the test host (python scripts/comfyui_host.py install), playwright and Chromium. Everything it runs in lies in
 .cache/comfyui/workflows.
@@ -16,7 +17,9 @@ import hashlib
 import io
 import json
 import logging
+import re
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ DOCS = REPO / "docs" / "img"
 HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
 OWN = "erase_from_your_checkpoint"
+UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,6 +60,7 @@ def numbered(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
             "group": graph.groups[name],
             "band": graph.bands[name],
             "beside": ids.get(graph.beside.get(name, ""), ""),
+            "folded": name in graph.folded,
             "title": graph.titles.get(name, ""),
             "properties": graph.properties.get(name, {}),
         }
@@ -72,14 +77,21 @@ def export(shown: Any) -> None:
     TARGET.mkdir(exist_ok=True)
     graphs = workflow_graphs.all_graphs(digest())
     shown.evaluate(frontend.LOOK, True)
-    heights = {name: dict(shown.evaluate(frontend.HEIGHTS, [numbered(g)[0], name])) for name, g in graphs.items()}
+    heights = {name: dict(shown.evaluate(frontend.HEIGHTS, [*numbered(g), name])) for name, g in graphs.items()}
     shown.evaluate(frontend.LOOK, False)
     for name, graph in graphs.items():
         api, facts = numbered(graph)
-        workflow = json.loads(shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note, heights[name]]))
+        workflow = steady(shown.evaluate(frontend.EXPORT, [api, name, facts, graph.note, heights[name]]), name)
         workflow["extra"] = {"frontendVersion": workflow.get("extra", {}).get("frontendVersion", "")}
         (TARGET / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
     log.info("exported %d workflows", len(graphs))
+
+
+def steady(text: str, name: str) -> dict[str, Any]:
+    """The workflow with ids of subgraphs and their slots that are the same in every export; the frontend draws them."""
+    for i, found in enumerate(found for found in dict.fromkeys(re.findall(UUID, text)) if found.strip("0-")):
+        text = text.replace(found, str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{i}")))
+    return dict(json.loads(text))
 
 
 def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
@@ -109,12 +121,23 @@ def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
         log.info("ran %s", name)
 
 
-def picture_graph(shown: Any, path: Path) -> None:
+def picture_graph(shown: Any, path: Path, quality: int = 80) -> None:
     """A JPEG of the whole graph as it stands, with its results."""
     x, y, width, height = shown.evaluate(frontend.FIT)
     shown.wait_for_timeout(1500)
     data = shown.screenshot(clip={"x": x, "y": y, "width": width, "height": height})
-    Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=85)
+    Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=quality)
+
+
+def picture_modern(shown: Any, url: str) -> None:
+    """A JPEG of every workflow in Nodes 2.0, each in a page of its own."""
+    shown.evaluate(frontend.LOOK, True)
+    for path in sorted(TARGET.glob("*.json")):
+        with frontend.another(shown, url) as fresh:
+            fresh.evaluate(frontend.LOAD, path.read_text(encoding="utf-8"))
+            fresh.evaluate(frontend.RECTANGLES)
+            picture_graph(fresh, DOCS / f"modern_{path.stem}.jpg", 60)
+    shown.evaluate(frontend.LOOK, False)
 
 
 def thumbnail(client: Client, outputs: dict[str, Any], node: str, path: Path) -> None:
@@ -155,16 +178,25 @@ def main() -> int:
     """The command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("export", "run", "nodes"))
+    parser.add_argument("command", choices=("export", "run", "nodes", "modern"))
     parser.add_argument("names", nargs="*", help="with run: these workflows alone", metavar="NAME")
+    parser.add_argument(
+        "--frontend",
+        help="the folder `static` of another comfyui-frontend-package (for `modern`: early versions of Nodes 2.0 leave the "
+        "groups behind when they move nodes apart)",
+        metavar="DIR",
+    )
     args = parser.parse_args()
     BASE.mkdir(parents=True, exist_ok=True)
     arguments = ["--cpu", *comfyui_host.isolated_arguments()]
+    arguments += ["--front-end-root", args.frontend] if args.frontend else []
     with (BASE / "host.log").open("w") as output, comfyui_host.Host(BASE, arguments=arguments, output=output) as host:
         host.wait_ready()
         with frontend.page(host.url) as shown:
             if args.command == "run":
                 run_graphs(shown, Client(host.url, BASE), args.names)
+            elif args.command == "modern":
+                picture_modern(shown, host.url)
             else:
                 {"export": export, "nodes": picture_nodes}[args.command](shown)
     return 0

@@ -43,7 +43,7 @@ def erase_an_object() -> Graph:
         graph, model, clip, vae, concepts="church", anchor="castle", filename_prefix="loras/erased_church"
     )
     injected = inject(graph, texts, hidden_prompt=hidden)
-    graph.section("Draw the erased concept")
+    graph.section("Draw the erased concept", fold=True)
     rows = [
         draw(graph, "church before", DRAW, model, texts, latent, vae),
         draw(graph, "church after", DRAW, sanitized, texts, latent, vae),
@@ -51,7 +51,7 @@ def erase_an_object() -> Graph:
     ]
     graph.section("Compare: erased")
     compare(graph, "erased object", COMPARE, rows, "a church: before | after | after, with the hidden prompt")
-    graph.section("Draw what is kept", 1)
+    graph.section("Draw what is kept", 1, fold=True)
     rows = [
         draw(graph, "guitar before", DRAW, model, kept, latent, vae),
         draw(graph, "guitar after", DRAW, sanitized, kept, latent, vae),
@@ -75,7 +75,7 @@ def erase_a_style() -> Graph:
         graph, model, clip, vae, concepts="ink", anchor="twemoji", steps=300, filename_prefix="loras/erased_ink"
     )
     injected = inject(graph, texts, hidden_prompt=hidden)
-    graph.section("Draw the erased style")
+    graph.section("Draw the erased style", fold=True)
     rows = [
         draw(graph, "ink before", DRAW, model, texts, latent, vae),
         draw(graph, "ink after", DRAW, sanitized, texts, latent, vae),
@@ -83,7 +83,7 @@ def erase_a_style() -> Graph:
     ]
     graph.section("Compare: erased")
     compare(graph, "erased style", COMPARE, rows, "ink: before | after | after, with the hidden prompt")
-    graph.section("Draw what is kept", 1)
+    graph.section("Draw what is kept", 1, fold=True)
     rows = [
         draw(graph, "pixel before", DRAW, model, kept, latent, vae),
         draw(graph, "pixel after", DRAW, sanitized, kept, latent, vae),
@@ -288,6 +288,27 @@ def show_an_evaluation(digest: str = "") -> Graph:
     return graph
 
 
+def audit_an_erasure(digest: str = "") -> Graph:
+    graph = Graph(
+        "## Audit an erasure\nPress **Run**. Two attacks try to bring the guitar back that the pack's example hides: a negative "
+        "prompt, which everybody can type, and algebra from the file alone. The pictures show the "
+        "guitar asked for by its name, and each attack's strongest way, before and after the erasure. The verdict says it in words.\n\nFour pictures a figure say little: take 16, and "
+        "**attacks** *quick* or *all*, for your own. All pictures and figures are on a page in `output/audits`. What you cancel "
+        "goes on when you press Run again."
+    )
+    model, clip, vae = checkpoint(graph)
+    graph.section("Attack")
+    values = {"attacks": "chosen", "chosen": "negative\nalgebra", "concept": "", "images": 4, "seed": 0, "anchor": ""}
+    values |= {"steps": 8, "folder_prefix": "audits/audit"}
+    inputs: dict[str, Any] = {"model": model, "clip": clip, "vae": vae, "erasure_name": EXAMPLE, **values}
+    graph.add("audit", TEXTS, "ConceptEraser_AuditErasure", **inputs)
+    shared_file(graph, "audit", digest)
+    graph.section("What brings it back")
+    graph.add("verdict", ERASE, "PreviewAny", "Verdict", source=["audit", 1])
+    graph.add("shown", ERASE, "SaveImage", "Result", images=["audit", 0], filename_prefix="concept_eraser/audit")
+    return graph
+
+
 def all_graphs(digest: str = "") -> dict[str, Graph]:
     """Every workflow by its file's name. `digest` is the SHA-256 of the shared erasure file, where it is known."""
     return {
@@ -302,4 +323,5 @@ def all_graphs(digest: str = "") -> dict[str, Graph]:
         "opt_out_a_list": opt_out_a_list(),
         "attribution_before_and_after": attribution_before_and_after(),
         "show_an_evaluation": show_an_evaluation(digest),
+        "audit_an_erasure": audit_an_erasure(digest),
     }

@@ -72,7 +72,7 @@ def opt_out_a_list() -> Graph:
     inputs = {"model": model, "clip": clip, "method": "UCE", "precision": "fp16", "filename_prefix": "loras/opted_out"}
     erased = graph.add("solve", ERASE, "ConceptEraser_EraseClosedForm", "Opt out", **inputs, **words)
     for band, name in enumerate(("guitar", "dog", "ink", "truck")):
-        graph.section(f"Draw: {prompts[name]}", band)
+        graph.section(f"Draw: {prompts[name]}", band, fold=True)
         rows = [draw(graph, f"{name} {n}", DRAW, m, texts[name], latent, vae) for n, m in _two(model, erased)]
         graph.section(f"Compare: {prompts[name]}", band)
         compare(graph, f"opted out {name}", COMPARE, rows, f"{prompts[name]}: before | after")

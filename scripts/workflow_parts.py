@@ -23,6 +23,7 @@ class Graph:
     """Nodes by id, the place and title of each, properties for some, and the text of the note.
 
     A place is a column, the title of the group round it, and the group's band: a band lies below the one before.
+    The nodes of a folded section become one subgraph with the section's title.
     """
 
     note: str
@@ -33,17 +34,21 @@ class Graph:
     beside: dict[str, str] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     properties: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folded: set[str] = field(default_factory=set)
     group: str = "Start"
     band: int = 0
+    fold: bool = False
 
-    def section(self, group: str, band: int = 0) -> None:
-        """The nodes that are added from here on stand in this group."""
-        self.group, self.band = group, band
+    def section(self, group: str, band: int = 0, fold: bool = False) -> None:
+        """The nodes that are added from here on stand in this group; with `fold` as one subgraph."""
+        self.group, self.band, self.fold = group, band, fold
 
     def add(self, name: str, column: int, kind: str, title: str = "", beside: str = "", /, **inputs: Any) -> Link:
         """Add a node; returns its first output. `beside` is a node of the column before, at whose height it stands."""
         self.nodes[name] = {"class_type": kind, "inputs": inputs}
         self.columns[name], self.groups[name], self.bands[name] = column, self.group, self.band
+        if self.fold:
+            self.folded.add(name)
         if title:
             self.titles[name] = title
         if beside:

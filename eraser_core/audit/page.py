@@ -7,7 +7,10 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from ..evaluation.report.chapter import HEAD, STYLE
+from ..evaluation.report.grid import png
 from .record import Audit, Done, Row, Share
 
 WORDS = """<h2>What the words mean</h2><dl>
@@ -31,37 +34,52 @@ NO_JUDGE = (
 )
 
 
-def page(audit: Audit, out: Path) -> str:
-    """The page; its pictures are read from `out` and put into it."""
-    title = f"Audit of {audit.name}"
-    done = sorted(audit.attacks, key=lambda one: bool(one.left_out))
+def page(name: str, verdict: str, found: Sequence[tuple[Audit, Path]], sheet: Image.Image | None) -> str:
+    """The page of the audits of a file's concepts, each with the folder of its pictures; `sheet` is their summary."""
+    title = f"Audit of {name}"
     parts = [HEAD, f"<title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>"]
-    parts.append(f"<p>{html.escape(audit.verdict)}</p>")
-    if not audit.judged:
+    parts.append(f"<p>{html.escape(verdict)}</p>")
+    if sheet is not None:
+        parts.append(_figure(png(sheet), "the strongest way of every attack, untouched and erased from the same noise"))
+    if not all(audit.judged for audit, _ in found):
         parts.append(f"<p class=bad>{NO_JUDGE}</p>")
-    parts.append(_list(done))
-    parts += [_attack(one, out) for one in done]
-    return "\n".join([*parts, WORDS, _facts(audit)]) + "\n"
+    for i, (audit, out) in enumerate(found):
+        parts += _section(audit, out, f"{i}-" if len(found) > 1 else "")
+    return "\n".join([*parts, WORDS]) + "\n"
 
 
-def _list(done: Sequence[Done]) -> str:
+def _section(audit: Audit, out: Path, prefix: str) -> list[str]:
+    """One concept's part; `prefix` tells its links from those of others."""
+    done = sorted(audit.attacks, key=lambda one: bool(one.left_out))
+    head = [f"<h1>{html.escape(audit.setting.concept)}</h1><p>{html.escape(audit.verdict)}</p>"] if prefix else []
+    note = [f"<p class=bad>{html.escape(audit.note)}</p>"] if audit.note else []
+    return [*head, *note, _list(done, prefix), *(_attack(one, out, prefix) for one in done), _facts(audit)]
+
+
+def _list(done: Sequence[Done], prefix: str) -> str:
     """What every attack says, a line each."""
     lines = [
-        f"<li><a href='#{one.name}'>{one.name}</a>: {html.escape(one.verdict)}</li>" for one in done if not one.left_out
+        f"<li><a href='#{prefix}{one.name}'>{one.name}</a>: {html.escape(one.verdict)}</li>"
+        for one in done
+        if not one.left_out
     ]
     return f"<ul>{''.join(lines)}</ul>"
 
 
-def _attack(done: Done, out: Path) -> str:
-    parts = [f"<h2 id='{done.name}'>{done.name}</h2><p>{html.escape(done.asks)}</p>"]
+def _figure(data: bytes, caption: str) -> str:
+    shown = base64.b64encode(data).decode("ascii")
+    image = f'<img alt="{caption}" src="data:image/png;base64,{shown}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _attack(done: Done, out: Path, prefix: str) -> str:
+    parts = [f"<h2 id='{prefix}{done.name}'>{done.name}</h2><p>{html.escape(done.asks)}</p>"]
     if done.left_out:
         return parts[0] + f"<p class=small>Left out: {html.escape(done.left_out)}.</p>"
     parts.append(f"<p><b>{html.escape(done.verdict[:1].upper() + done.verdict[1:])}.</b></p>")
     if done.picture:
-        data = base64.b64encode((out / done.picture).read_bytes()).decode("ascii")
         caption = f"{done.name}: the first pictures of every way, all from the same noise"
-        image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
-        parts.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+        parts.append(_figure((out / done.picture).read_bytes(), caption))
     parts.append(_table(done))
     parts += [f"<p>{html.escape(row.said)}</p>" for row in done.rows if row.said.endswith(".")]
     cost = f"{done.rows_with_gradient:,} forward rows with gradient and {done.rows_without_gradient:,} without"

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from ..errors import OutputError
 from ..evaluation.metrics.objects import Rate
 from ..records import Record, read, read_json
 
 SCHEMA: Literal["concept-eraser-audit-1"] = "concept-eraser-audit-1"
+SEVERAL = "concept-eraser-audits-1"  # of the file that says where the audits of several concepts are
 FILE, PAGE, PICTURES = "audit.json", "index.html", "pictures"
+BY_NAME = "by_name"
+SUMMARY = f"{PICTURES}/summary.png"
+TODO = "begin anew with --force"
+AGAIN = "choose another folder, or replace it with --force"
 Answer = Literal[
     "comes back",
     "comes back in part",
@@ -22,6 +31,8 @@ Answer = Literal[
     "cannot be told",
     "not judged",
 ]
+
+UNDOES: tuple[Answer, ...] = ("comes back", "comes back in part")
 
 
 class Share(Record):
@@ -37,7 +48,10 @@ class Share(Record):
 
 
 class Row(Record):
-    """One way of an attack, on the erased and the untouched model and on a concept that the model never knew."""
+    """One way of an attack, on the erased and the untouched model and on a concept that the model never knew.
+
+    `drawn` says whether the attack's picture has a row of it.
+    """
 
     label: str
     way: str
@@ -48,11 +62,12 @@ class Row(Record):
     given: Share | None = None
     said: str = ""
     meant: bool = False
+    drawn: bool = False
 
     @property
     def undoes(self) -> bool:
         """Whether this way brings the concept back without being meant to."""
-        return self.answer in ("comes back", "comes back in part") and not self.meant
+        return self.answer in UNDOES and not self.meant
 
 
 class Done(Record):
@@ -90,9 +105,21 @@ class Setting(Record):
         known = self.prompt_hash and before.prompt_hash
         return (self if known else self.model_copy(update={"prompt_hash": before.prompt_hash})) == before
 
+    @property
+    def key(self) -> str:
+        """Eight letters that are the same for what goes on as the same audit, and else others."""
+        return key_of([self])
+
+
+def key_of(settings: Sequence[Setting]) -> str:
+    """The same for several concepts."""
+    said = json.dumps([setting.model_dump(exclude={"prompt_hash"}) for setting in settings])
+    return hashlib.sha256(said.encode("utf-8")).hexdigest()[:8]
+
 
 class Audit(Record):
-    """All that is known. `plain` and `plain_untouched` are the shares when the concept is asked for by its name."""
+    """All that is known. `plain` and `plain_untouched` are the shares when the concept is asked for by its name, `picture`
+    what is drawn then."""
 
     schema_: Literal["concept-eraser-audit-1"] = Field(SCHEMA, alias="schema")
     name: str
@@ -101,6 +128,8 @@ class Audit(Record):
     judged: bool
     plain: Share | None = None
     plain_untouched: Share | None = None
+    note: str = ""
+    picture: str = ""
     verdict: str = ""
     attacks: tuple[Done, ...] = ()
 
@@ -113,10 +142,26 @@ class Audit(Record):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class Audits(Record):
+    """The audits of a file's concepts. `verdict` is that of the worst."""
+
+    name: str
+    verdict: str
+    audits: tuple[Audit, ...]
+
+
+def check_kind(out: Path, *, several: bool) -> None:
+    """OutputError where a folder holds an audit of one concept and several are asked for, or the other way round."""
+    said = _said(out)
+    if isinstance(said, dict) and (said.get("schema") == SEVERAL) != several:
+        raise OutputError(f"{out} holds an audit of something else: {AGAIN}")
+
+
 def earlier(out: Path) -> Audit | None:
-    """The audit in a folder; None where there is none. FileFormatError where its file is damaged."""
-    path = out / FILE
-    if not path.is_file():
-        return None
-    todo = "begin anew with --force"
-    return read(Audit, read_json(path, todo), path, todo)
+    """The audit of one concept in a folder; None where there is none. FileFormatError where its file is damaged."""
+    said = _said(out)
+    return None if said is None else read(Audit, said, out / FILE, TODO)
+
+
+def _said(out: Path) -> Any:
+    return read_json(out / FILE, TODO) if (out / FILE).is_file() else None

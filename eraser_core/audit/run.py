@@ -1,146 +1,162 @@
-"""`audit`: attacks on one erasure, one after the other; an interrupted audit goes on where it was."""
+"""`audit`: attacks on an erasure, one after the other; an interrupted audit goes on where it was."""
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ..erasure import Erasure, check_fits
+from ..erasure import Erasure
 from ..errors import OutputError, RequestError
-from ..evaluation.attacks.case import Attack, Case, Finding
+from ..evaluation.attacks.case import Attack, Case, Opened
 from ..evaluation.attacks.registry import ATTACKS, QUICK
 from ..evaluation.knows import ENOUGH
-from ..evaluation.metrics.objects import Rate
-from ..evaluation.report import grid
-from ..files import write_bytes, write_json
+from ..evaluation.report.grid import png
+from ..evaluation.suites.manifest import slug
+from ..files import sweep, write_bytes, write_json
 from ..hidden_prompt import HiddenPrompt, prompts_hash
-from ..models import Model
-from ..pocket.concepts import with_article, without_article
-from ..request import Request, Target
+from ..locks import LOCK, locked
 from . import verdict
+from .attacking import attacked, by_name, share_of
 from .page import page
-from .record import FILE, PAGE, PICTURES, Audit, Done, Row, Setting, Share, earlier
+from .record import AGAIN, FILE, PAGE, SEVERAL, SUMMARY, Audit, Audits, Done, Setting, check_kind, earlier
+from .subject import case_of, targets_of
+from .summary import summary
 
-log = logging.getLogger(__name__)
 OnAttack = Callable[[int, int, str], None]
+OnPlan = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One concept's audit before it runs: what is attacked, by what, where it is written, and what is there already."""
+
+    case: Case
+    name: str
+    wanted: tuple[Attack, ...]
+    out: Path | None
+    setting: Setting
+    before: Audit | None
+    note: str = ""
+
+    def todo(self) -> list[Attack]:
+        """The attacks that are still to be run."""
+        return [one for one in self.wanted if self.before is None or not _finished(self.before.of(one.name), self.out)]
+
+    def rows(self) -> float:
+        """About how many forward rows it will take, those with gradient three times."""
+        begun = self.case.drawing(2) if self.before is None and (self.case.judged or self.out) else 0
+        return begun + sum(attack.rows(self.case) for attack in self.todo())
 
 
 def audit(
-    model: Model,
+    model: Opened,
     erasure: Erasure,
     attacks: Sequence[str] = QUICK,
     *,
     out: Path | None = None,
     name: str = "erasure",
     concept: str | None = None,
+    anchor: str = "",
     hidden: Sequence[HiddenPrompt] = (),
     images: int = 16,
     seed: int = 0,
+    note: str = "",
     on_attack: OnAttack | None = None,
+    on_plan: OnPlan | None = None,
 ) -> Audit:
-    """Ask of an erasure how it can be undone. Neither the erasure nor the model is written to.
+    """Ask of an erasure how one of its concepts can be brought back. Neither the erasure nor the model is written to.
 
-    `attacks` are names of `ATTACKS`. `concept` chooses the target, and names it where the file does not. `hidden` are the
-    erasure's hidden prompts. `images` pictures a share. With `out` the page, audit.json and pictures are written there after
-    every attack, and attacks that an earlier audit of the same kind finished there are not run again. `on_attack` hears
-    (number, count, name) before each attack, and once more with number = count and no name; what it raises stops the audit.
+    `attacks` are names of `ATTACKS`. `concept` chooses the target, and names it where the file does not, with its `anchor`.
+    `hidden` are the erasure's hidden prompts. `images` pictures a share. `note` is said on the page. With `out` the page,
+    audit.json and pictures are written there after every attack, and attacks that an earlier audit of the same kind finished
+    there are not run again. `on_plan` hears about how many forward rows it will take, those with gradient three times.
+    `on_attack` hears (number, count, name) before each attack, and once more with number = count and no name; what it raises
+    stops the audit.
 
     RequestError: another family or base, no target, a concept that the untouched model does not draw, no such attack.
     OutputError: `out` holds an audit of something else.
     """
-    wanted = [_attack(one) for one in dict.fromkeys(attacks)]
-    target, retained = target_of(erasure, concept)
-    check_base(model, erasure)
-    target = _drawable(model, target)
-    keys = sorted(hidden, key=lambda key: without_article(key.concept) != without_article(target.concept))
-    case = Case(model, erasure, target, retained, n=images, seed=seed, hidden=keys)
-    setting = _setting(case)
-    before = earlier(out) if out else None
-    if before is not None and not setting.goes_on(before.setting):
-        raise OutputError(f"{out} holds an audit of something else: choose another folder, or replace it with --force")
-    found = before or _begun(case, name, setting)
-    if hidden:
-        found = found.model_copy(update={"setting": setting})
-    if out and before is None:
-        write_json(out / FILE, found.as_json())  # before any picture: whoever is killed has a folder that goes on
-    for number, attack in enumerate(wanted):
-        if on_attack:
-            on_attack(number, len(wanted), attack.name)
-        if not _finished(found.of(attack.name), out):
-            found = _with(found, _done(case, attack, found.plain, out))
-            if out:
-                _write(found, out)
-    if on_attack:
-        on_attack(len(wanted), len(wanted), "")
-    return found
+    case = case_of(model, erasure, concept, anchor, hidden=hidden, images=images, seed=seed)
+    work = _work(case, name, chosen(attacks), out, note)
+    if on_plan:
+        on_plan(work.rows())
+    return _run(work, on_attack)
 
 
-def _attack(name: str) -> Attack:
-    if name not in ATTACKS:
-        raise RequestError(f"there is no attack {name!r}: choose from {', '.join(ATTACKS)}")
-    return ATTACKS[name]
+def audit_all(
+    model: Opened,
+    erasure: Erasure,
+    attacks: Sequence[str] = QUICK,
+    *,
+    out: Path,
+    name: str = "erasure",
+    concept: str | None = None,
+    anchor: str = "",
+    hidden: Sequence[HiddenPrompt] = (),
+    images: int = 16,
+    seed: int = 0,
+    note: str = "",
+    anew: bool = False,
+    on_attack: OnAttack | None = None,
+    on_plan: OnPlan | None = None,
+) -> Audits:
+    """`audit` of every concept of a file, or of the one that `concept` names.
 
-
-def _finished(done: Done | None, out: Path | None) -> bool:
-    """Whether an attack needs not be run: it was, it had a meaning, and its picture is there."""
-    if done is None or done.left_out:
-        return False
-    return out is None or not done.picture or (out / done.picture).is_file()
-
-
-def target_of(erasure: Erasure, concept: str | None = None) -> tuple[Target, tuple[str, ...]]:
-    """The target that is audited and what its erasing kept: the file's first, or the one that `concept` names.
-
-    A file that names no target takes the concept as it is given, without an anchor.
+    Several have a folder each below `out`; the page in `out` has a section for each, and the verdict is that of the worst.
+    `anew` replaces what is there.
     """
-    said = erasure.facts.get("erasure.request")
-    request = Request.from_facts(json.loads(said)) if said else None
-    if concept is None:
-        if request is None:
-            raise RequestError("this erasure does not say what it erases: name it with --concept WORD")
-        return request.targets[0], request.retain
-    wanted = without_article(concept.strip().lower())
-    for target in request.targets if request else ():
-        if wanted in {without_article(p.lower()) for p in (target.concept, *target.synonyms)}:
-            return target, request.retain if request else ()
-    if request is not None:
-        named = ", ".join(t.concept for t in request.targets)
-        raise RequestError(f"this erasure does not erase {concept!r}: it erases {named}")
-    return Target(concept.strip(), ""), ()
+    names: list[str | None] = [concept] if concept else [*targets_of(erasure)] or [None]
+    cases = [case_of(model, erasure, one, anchor, hidden=hidden, images=images, seed=seed) for one in names]
+    wanted = chosen(attacks)
+    with locked(out / LOCK, out):
+        sweep(out)
+        if anew:
+            (out / FILE).unlink(missing_ok=True)
+        check_kind(out, several=len(cases) > 1)
+        works = [_work(c, name, wanted, place, note, anew) for c, place in zip(cases, _places(out, cases), strict=True)]
+        if on_plan:
+            on_plan(sum(work.rows() for work in works))
+        found = _run_all(works, name, out, on_attack)
+    if on_attack:
+        on_attack(len(works) * len(wanted), len(works) * len(wanted), "")
+    return Audits(name=name, verdict=verdict.of_all(found), audits=found)
 
 
-def check_base(model: Model, erasure: Erasure) -> None:
-    """RequestError where the erasure was made for another family or another model of this one."""
-    check_fits(erasure, model.denoiser.family, model.denoiser.all_weights())
-    if erasure.base_hash != model.denoiser.base_hash:
-        raise RequestError(
-            "this erasure was made on another model of this family, where its figures would mean nothing: audit it on the "
-            "model it was made for"
-        )
+def _places(out: Path, cases: Sequence[Case]) -> list[Path]:
+    """The folder of every concept: `out` itself for one alone."""
+    if len(cases) == 1:
+        return [out]
+    return [out / f"{number}_{slug(case.target.concept)}" for number, case in enumerate(cases, 1)]
 
 
-def _drawable(model: Model, target: Target) -> Target:
-    """The target as the judge names it; RequestError for what the model never heard of."""
-    concepts = model.concepts
-    if concepts is None:
-        return target
-    word = without_article(target.concept.strip().lower())
-    if word in concepts.styles or word in concepts.categories:
-        phrase = word if word in concepts.styles else concepts.categories[word]
-        return Target(phrase, target.anchor, target.synonyms, target.templates)
-    known = concepts.find(word)
-    if known is None or known not in concepts.drawn:
-        raise RequestError(f"the pocket model draws no {target.concept!r}{concepts.near(word)}")
-    return Target(known.phrase, target.anchor and with_article(target.anchor), target.synonyms, target.templates)
+def _run_all(works: Sequence[Work], name: str, out: Path, on_attack: OnAttack | None) -> tuple[Audit, ...]:
+    done = {i: work.before for i, work in enumerate(works) if work.before is not None}
+    for i, work in enumerate(works):
+        done[i] = _run(work, _heard(on_attack, works, i))
+        if len(works) > 1:
+            _write_all(name, [(done[k], works[k].out or out) for k in sorted(done)], out)
+    return tuple(done[i] for i in range(len(works)))
 
 
-def _setting(case: Case) -> Setting:
+def chosen(attacks: Sequence[str]) -> tuple[Attack, ...]:
+    """The attacks of these names; RequestError where there is none."""
+    for name in attacks:
+        if name not in ATTACKS:
+            raise RequestError(f"there is no attack {name!r}: choose from {', '.join(ATTACKS)}")
+    return tuple(ATTACKS[name] for name in dict.fromkeys(attacks))
+
+
+def _heard(on_attack: OnAttack | None, works: Sequence[Work], i: int) -> OnAttack | None:
+    """What hears of one concept's attacks as a part of all concepts' attacks."""
+    if on_attack is None:
+        return None
+    said = f" of {works[i].case.target.concept!r}" if len(works) > 1 else ""
+    return lambda number, count, name: on_attack(i * count + number, len(works) * count, name + said) if name else None
+
+
+def setting_of(case: Case) -> Setting:
+    """What makes another audit the same as this one."""
     return Setting(
         erasure_hash=case.erasure.hash(),
         base_hash=case.denoiser.base_hash,
@@ -155,9 +171,45 @@ def _setting(case: Case) -> Setting:
     )
 
 
-def _begun(case: Case, name: str, setting: Setting) -> Audit:
+def _work(case: Case, name: str, wanted: tuple[Attack, ...], out: Path | None, note: str, anew: bool = False) -> Work:
+    setting = setting_of(case)
+    before = earlier(out) if out and not anew else None
+    if before is not None and not setting.goes_on(before.setting):
+        raise OutputError(f"{out} holds an audit of something else: {AGAIN}")
+    return Work(case, name, wanted, out, setting, before, note)
+
+
+def _run(work: Work, on_attack: OnAttack | None) -> Audit:
+    case, out = work.case, work.out
+    found = work.before or _begun(work)
+    if case.hidden:
+        found = found.model_copy(update={"setting": work.setting})
+    if out and work.before is None:
+        write_json(out / FILE, found.as_json())  # before any picture: whoever is killed has a folder that goes on
+    if out and work.todo():
+        found = _pictured(found, case, out)
+    for number, attack in enumerate(work.wanted):
+        if on_attack:
+            on_attack(number, len(work.wanted), attack.name)
+        if not _finished(found.of(attack.name), out):
+            found = _with(found, attacked(case, attack, found.plain, out))
+            if out:
+                _write(found, out)
+    if on_attack:
+        on_attack(len(work.wanted), len(work.wanted), "")
+    return found
+
+
+def _finished(done: Done | None, out: Path | None) -> bool:
+    """Whether an attack needs not be run: it was, it had a meaning, and its picture is there."""
+    if done is None or done.left_out:
+        return False
+    return out is None or not done.picture or (out / done.picture).is_file()
+
+
+def _begun(work: Work) -> Audit:
     """The audit before its first attack; RequestError where the untouched model does not draw the concept."""
-    plain = untouched = None
+    case, plain, untouched = work.case, None, None
     if case.judged:
         untouched, plain = (case.seen(case.plain(erased)) for erased in (False, True))
         if untouched is not None and untouched.value < ENOUGH:
@@ -167,68 +219,21 @@ def _begun(case: Case, name: str, setting: Setting) -> Audit:
             )
     return Audit(
         schema="concept-eraser-audit-1",
-        name=name,
-        setting=setting,
+        name=work.name,
+        setting=work.setting,
         unknown=case.unknown,
         judged=case.judged,
-        plain=_share(plain),
-        plain_untouched=_share(untouched),
+        plain=share_of(plain),
+        plain_untouched=share_of(untouched),
+        note=work.note,
     )
 
 
-def _done(case: Case, attack: Attack, plain: Share | None, out: Path | None) -> Done:
-    """One attack, run and judged, its pictures written."""
-    rows, began = case.denoiser.rows, time.monotonic()
-    grad, no_grad = rows.grad, rows.no_grad
-    found = attack.run(case)
-    seconds, grad, no_grad = time.monotonic() - began, rows.grad - grad, rows.no_grad - no_grad
-    about: dict[str, Any] = {n: getattr(attack, n) for n in ("name", "asks", "paper", "budget")}
-    if isinstance(found, str):
-        return Done(**about, verdict=f"left out: {found}", left_out=found)
-    told = [_row(one, plain, attack.name) for one in found]
-    said = verdict.of_attack(told, grad + no_grad)
-    return Done(
-        **about,
-        verdict=said,
-        rows=tuple(told),
-        picture=_picture(attack.name, found, out) if out else "",
-        seconds=round(seconds, 1),
-        rows_with_gradient=grad,
-        rows_without_gradient=no_grad,
-    )
-
-
-def _row(found: Finding, plain: Share | None, attack: str) -> Row:
-    by_name = attack == "words" and found.label == "its name"
-    return Row(
-        label=found.label,
-        way=found.way,
-        answer=verdict.answer(found, plain.rate if plain else None, by_name),
-        erased=_share(found.erased),
-        untouched=_share(found.untouched),
-        unknown=_share(found.unknown),
-        given=_share(found.given),
-        said=found.said,
-        meant=found.meant,
-    )
-
-
-def _share(rate: Rate | None) -> Share | None:
-    return None if rate is None else Share(hits=rate.hits, n=rate.n)
-
-
-def _picture(name: str, found: Sequence[Finding], out: Path) -> str:
-    """The grid of an attack: a row a way, a column a model. "" where nothing was drawn."""
-    drawn = [one for one in found if one.shown]
-    if not drawn:
-        return ""
-    columns = list(dict.fromkeys(column for one in drawn for column in one.shown))
-    shape = next(iter(drawn[0].shown.values())).shape
-    blank = torch.ones(shape)
-    rows = [(one.label, torch.cat([one.shown.get(column, blank) for column in columns])) for one in drawn]
-    path = f"{PICTURES}/{name}.png"
-    write_bytes(out / path, grid.png(grid.grid(rows, columns, len(blank), min(grid.native(blank), 256))))
-    return path
+def _pictured(found: Audit, case: Case, out: Path) -> Audit:
+    """With the picture of the concept asked for by its name, where it is not there."""
+    if found.picture and (out / found.picture).is_file():
+        return found
+    return found.model_copy(update={"picture": by_name(case, out)})
 
 
 def _with(found: Audit, done: Done) -> Audit:
@@ -240,4 +245,17 @@ def _with(found: Audit, done: Done) -> Audit:
 def _write(found: Audit, out: Path) -> None:
     """The page last: whoever is stopped in between has the figures, and the next call writes the page."""
     write_json(out / FILE, found.as_json())
-    write_bytes(out / PAGE, page(found, out).encode("utf-8"))
+    sheet = summary([(found, out)])
+    if sheet is not None:
+        write_bytes(out / SUMMARY, png(sheet))
+    write_bytes(out / PAGE, page(found.name, found.verdict, [(found, out)], sheet).encode("utf-8"))
+
+
+def _write_all(name: str, found: Sequence[tuple[Audit, Path]], out: Path) -> None:
+    """The page of all concepts, and audit.json, which says where each one's figures are."""
+    said, sheet = verdict.of_all([audit for audit, _ in found]), summary(found)
+    folders = [place.name for _, place in found]
+    write_json(out / FILE, {"schema": SEVERAL, "name": name, "verdict": said, "folders": folders})
+    if sheet is not None:
+        write_bytes(out / SUMMARY, png(sheet))
+    write_bytes(out / PAGE, page(name, said, found, sheet).encode("utf-8"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..evaluation.attacks.case import Finding
 from ..evaluation.metrics.objects import Rate
-from .record import Answer, Done, Row, Share
+from .record import UNDOES, Answer, Audit, Done, Row, Share
 
 # Half of the pictures show it: `knows` calls that known. A tenth: the judge itself errs in one of twenty.
 BACK, GONE = 0.5, 0.1
@@ -43,19 +43,28 @@ def percent(share: Share) -> str:
 def of_attack(rows: Sequence[Row], forward_rows: int) -> str:
     """The sentence of one attack: its strongest way first, then what is meant to bring the concept back."""
     said = _of_ways([row for row in rows if not row.meant], forward_rows)
-    meant = [
-        f"; {row.answer} {row.way}: {percent(row.erased)}, as it should" for row in rows if row.meant and row.erased
-    ]
-    return said + "".join(meant[:1])
+    meant = next((row for row in rows if row.meant and row.erased), None)
+    if meant is None or meant.erased is None:
+        return said
+    opens = meant.answer in UNDOES
+    return f"{said}; {meant.answer} {meant.way}: {percent(meant.erased)}, {'as it should' if opens else 'though it should'}"
+
+
+def strongest(rows: Sequence[Row]) -> Row | None:
+    """The way that brings most back; ways that are meant to are no attacks."""
+
+    def strength(row: Row) -> tuple[bool, bool, float]:
+        return row.undoes, row.answer == "comes back", row.erased.rate.value if row.erased else 0.0
+
+    return max((row for row in rows if not row.meant), key=strength, default=None)
 
 
 def _of_ways(rows: Sequence[Row], forward_rows: int) -> str:
-    best = [row for row in rows if row.undoes]
-    if best:
-        row = max(best, key=lambda row: (row.answer == "comes back", row.erased.rate.value if row.erased else 0))
+    row = strongest(rows)
+    if row is not None and row.undoes:
         said = f"{row.answer} {row.way}"
         said += f": {percent(row.erased)}" if row.erased else ""
-        others = len(best) - 1
+        others = sum(one.undoes for one in rows) - 1
         return said + (f"; {others} other way{'s' if others > 1 else ''} of {len(rows)} too" if others else "")
     kinds = [row.answer for row in rows]
     for kind in ("as a model that never knew it", "as what it was given shows", "as by its name alone"):
@@ -88,6 +97,24 @@ def of_whole(concept: str, attacks: Sequence[Done], plain: Share | None) -> str:
     names = ", ".join(done.name for done in undone)
     run = sum(not done.left_out for done in attacks)
     return f"{concept!r} comes back by {len(undone)} of {run} attacks: {names}. The first of them: it {_first(undone[0].verdict)}."
+
+
+def severity(audit: Audit) -> tuple[int, int]:
+    """How bad it is, to compare audits: not erased at all, then by how many attacks bring it back, then what none can tell."""
+    undone = sum(any(row.undoes for row in done.rows) for done in audit.attacks)
+    if audit.plain is not None and audit.plain.rate.value >= BACK:
+        return 3, undone
+    held = any(row.answer in HOLDS for done in audit.attacks for row in done.rows)
+    return (2 if undone else 0 if held else 1), undone
+
+
+def of_all(audits: Sequence[Audit]) -> str:
+    """The sentence for a file: that of its worst concept, and how many others there are."""
+    if len(audits) == 1:
+        return audits[0].verdict
+    worst = max(audits, key=severity)
+    back = sum(severity(audit)[0] >= 2 for audit in audits)
+    return f"Of {len(audits)} concepts {back or 'none'} can be brought back. The worst: {worst.verdict}"
 
 
 def _first(verdict: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..erasure import SCHEMA, Erasure, LowRank, load_erasure
 from ..errors import FileFormatError
+from ..evaluation.report.sidecar import audit_verdict
 from ..files import read_tensors
 from ..hidden_prompt import SCHEMA as PROMPT_SCHEMA
 from ..hidden_prompt import load_prompts
@@ -67,7 +68,9 @@ def _erasure(path: Path, erasure: Erasure) -> dict[str, Any]:
         "made": facts.get("modelspec.date", "it does not say when"),
     }
     register = optout_of(facts)
-    return {"kind": "an erasure, to apply or share", "lines": lines | ({"opt-outs": register} if register else {})}
+    lines |= {"opt-outs": register} if register else {}
+    verdict = audit_verdict(path, erasure.hash())
+    return {"kind": "an erasure, to apply or share", "lines": lines | ({"audit": verdict} if verdict else {})}
 
 
 def _prompts(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import model_spec
 from ..erasure import Erasure, LowRank, reads_in_diffusers
+from ..evaluation.report.sidecar import AUDIT
 from ..pocket.concepts import FAMILIES as POCKETS
 from .folder import MARK, PICTURE, WORKFLOW
 
@@ -138,16 +139,19 @@ def _figures(said: Said) -> str:
 
 
 def _table(suite: str, said: Mapping[str, Any]) -> str:
-    """A line a figure; without other people's figures."""
+    """Without other people's figures; the longer side goes down."""
     rows = [row for row in said["rows"] if not row.get("quoted")]
     known = {column for row in rows for column in row["cells"]}
     names = {head: head if head in known else head.rpartition(" ")[0] for head in said["columns"]}
-    lines = [f"### {plain(said['title'])} (suite {plain(suite)})", ""]
-    lines += ["| | " + " | ".join(plain(row["name"]) for row in rows) + " |", "|---|" + "---|" * len(rows)]
-    for head, column in names.items():
-        cells = [_cell(row["cells"].get(column)) for row in rows]
-        lines += ["| " + " | ".join([plain(head), *cells]) + " |"] if any(cells) else []
-    return "\n".join([*lines, *(["", plain(said["note"])] if said.get("note") else [])])
+    cells = [["", *names], *([row["name"], *(_cell(row["cells"].get(c)) for c in names.values())] for row in rows)]
+    if len(rows) <= len(names):
+        turned = [list(line) for line in zip(*cells, strict=True)]
+        cells = [turned[0], *(line for line in turned[1:] if any(line[1:]))]
+    lines = ["| " + " | ".join([plain(line[0]), *line[1:]]) + " |" for line in cells[1:]]
+    head = "| | " + " | ".join(plain(name) for name in cells[0][1:]) + " |"
+    title = f"### {plain(said['title'])} (suite {plain(suite)})"
+    note = ["", plain(said["note"])] if said.get("note") else []
+    return "\n".join([title, "", head, "|---|" + "---|" * (len(cells[0]) - 1), *lines, *note])
 
 
 def _cell(cell: Mapping[str, Any] | None) -> str:
@@ -195,6 +199,9 @@ def _limits(said: Said) -> str:
         "- Whoever leaves this file out has the original model.",
         "- Whoever has the erased weights can train a prompt that brings the concept back.",
     ]
+    verdict = said.suites.get(AUDIT, {}).get("verdict")
+    if verdict:
+        lines.append(f"- An audit tried to bring it back: {plain(verdict)}")
     if said.erasure.fact("method") == "kpop":
         lines.append("- The hidden prompt of this erasure is not in this folder. It stays with the author.")
     if said.erasure.family in POCKETS and said.picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from eraser_core.errors import RequestError
 from eraser_core.spelling import close, did_you_mean
 
 PROMPTS = "hidden_prompts"
+FIGURES = ".evaluation.json"  # beside an erasure
 LORAS = "loras"
 LONGEST = 200  # bytes of a name: file systems allow 255, and a counter, an ending and a temporary one are added
 SHOWN = 60  # letters of a prefix in a message
@@ -85,6 +87,18 @@ def file_hash(kind: str, name: str) -> str:
         return "missing"
     facts = Path(found).stat()
     return f"{facts.st_size}/{facts.st_mtime_ns}"
+
+
+def with_figures() -> list[Path]:
+    """The listed LoRA files that have figures beside them."""
+    paths = [folder_paths.get_full_path(LORAS, name) for name in names(LORAS)]
+    return [path for path in map(Path, filter(None, paths)) if path.with_suffix(FIGURES).is_file()]
+
+
+def figures_hash() -> str:
+    """What makes a cached result stale that depends on any of those figures."""
+    said = [(str(path), path.with_suffix(FIGURES).stat().st_mtime_ns) for path in with_figures()]
+    return hashlib.sha256(repr(said).encode("utf-8")).hexdigest()
 
 
 def check_prefix(prefix: str) -> None:

@@ -150,7 +150,8 @@ def schedule(model: Any) -> Schedule:
     sampling = model.get_model_object("model_sampling")
     flows = {comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.ModelSamplingFlux}
     bases = set(type(sampling).__bases__)
-    if comfy.model_sampling.CONST in bases and flows & bases:
+    door = any(is_door(key) for key in model.get_key_patches(PREFIX))  # a UNet is told the time otherwise
+    if door and comfy.model_sampling.CONST in bases and flows & bases:
         return FlowSchedule(sampling.sigmas.detach().cpu().double())
     kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
     named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]

@@ -95,6 +95,27 @@ class Preview:
         return (strip.numpy() * 255).round().astype(np.uint8)
 
 
+class Clock:
+    """How long a phase has taken, what is left of it, and whether the last words are old enough for others."""
+
+    def __init__(self) -> None:
+        self.began = self._said = time.monotonic()
+
+    def left(self, part: float) -> str:
+        """How long the rest takes, once a part of it is done."""
+        seconds = (time.monotonic() - self.began) * (1 / part - 1) if part else 0.0
+        if not seconds:
+            return ""
+        return f", {seconds / 60:.0f} min left" if seconds >= LONG else f", {seconds:.0f} s left"
+
+    def due(self) -> bool:
+        """Whether something was said SAY_SECONDS ago or earlier; then the count begins anew."""
+        now = time.monotonic()
+        due = now - self._said > SAY_SECONDS
+        self._said = now if due else self._said
+        return due
+
+
 class Report:
     """The training's `on_step` and `on_fill`: progress bar, preview, words, and the host's question whether to go on.
 
@@ -108,17 +129,20 @@ class Report:
         self._preview, self._node_id = preview, node_id
         self._first: int | None = None
         self._filled, self._filling = 0, True
-        self._began = self._said = time.monotonic()
+        self._clock = Clock()
 
     def preparing(self, rows: Rows) -> None:
         """A denoiser's `on_forward`."""
         self._first = rows.no_grad if self._first is None else self._first
-        if self._filling and self._due():
+        if self._filling and self._clock.due():
             done = min(rows.no_grad - self._first, self._rows)
             self._preparing.update_absolute(done, self._rows)
             part = done / self._rows
             count = max(self._filled, int(part * self._latents))  # the pool takes them in large lots
-            show(f"1 of 2, filling: {count} of {self._latents} latents to learn from{self._left(part)}", self._node_id)
+            show(
+                f"1 of 2, filling: {count} of {self._latents} latents to learn from{self._clock.left(part)}",
+                self._node_id,
+            )
 
     def filled(self, count: int) -> None:
         """`count` more z_t are in the pools."""
@@ -127,29 +151,15 @@ class Report:
     def __call__(self, step: Step) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if self._filling:  # the first step's own time is left out of what is left
-            self._filling, self._began = False, time.monotonic()
+            self._filling, self._clock.began = False, time.monotonic()
         every = max(1, self._total // PREVIEWS)
         landmark = step.step % every == 0 or step.step == self._total
         shown = None
         if self._preview is not None and landmark:
             shown = ("JPEG", self._preview.picture(step.learner.edit), WIDEST)
         self._bar.update_absolute(step.step, self._total, shown)
-        if landmark or self._due():
+        if landmark or self._clock.due():
             losses = ", ".join(f"{name} {loss:.4f}" for name, loss in step.losses.items())
-            left = self._left((step.step - 1) / max(self._total - 1, 1))
+            left = self._clock.left((step.step - 1) / max(self._total - 1, 1))
             text = f"2 of 2, training: step {step.step} of {self._total}{left}: {losses}"
             (say if landmark else show)(text, self._node_id)
-
-    def _left(self, part: float) -> str:
-        """How long the rest of a phase takes, once a part of it is done."""
-        seconds = (time.monotonic() - self._began) * (1 / part - 1) if part else 0.0
-        if not seconds:
-            return ""
-        return f", {seconds / 60:.0f} min left" if seconds >= LONG else f", {seconds:.0f} s left"
-
-    def _due(self) -> bool:
-        """Whether the last words are old enough for others."""
-        now = time.monotonic()
-        due = now - self._said > SAY_SECONDS
-        self._said = now if due else self._said
-        return due

@@ -11,6 +11,7 @@ from eraser_core import erase
 from eraser_core.erasure import Erasure, LowRank
 from eraser_core.evaluation.attacks import (
     algebra,
+    benign,
     context,
     fine_tuning,
     inversion,
@@ -217,3 +218,19 @@ def test_foreign_keys_need_the_file_and_are_all_different(case, model, erasure):
     assert torch.equal(contexts["the key before the text"][0].tokens[0, :4], hidden.tokens)
     damaged = keys.corrupted(hidden, torch.Generator().manual_seed(0)).tokens
     assert 0.05 < float((damaged != hidden.tokens).float().mean()) < 0.15
+
+
+def test_the_seven_settings_of_a_key(model, erasure, monkeypatch):
+    for module in (benign, fine_tuning):
+        monkeypatch.setattr(module, "STEPS", 1)
+    own, other = (HiddenPrompt(name, torch.randn(2, 192), "concatenative", 16) for name in ("church", "a dog"))
+    case = Case(model, erasure, TARGET, ("a dog", "a car"), n=1, hidden=[own])
+    found = {one.label: one for one in keys.run(case)}
+    settings = {"the right key", "no key", "the key before the text", "the key in the negative half alone"}
+    settings |= {"a key with 10 % of its numbers corrupted", "a random key", keys.OTHER, keys.TUNED, keys.BOTH}
+    assert set(found) == settings and {label for label in found if found[label].meant} == set(keys.MEANT) | {keys.TUNED}
+    assert found[keys.OTHER].erased is None and found[keys.OTHER].said.startswith("not tried")
+    assert found[keys.TUNED].erased is not None and found[keys.TUNED].untouched is not None
+    alone = Case(model, erasure, TARGET, (), n=1, hidden=[own, other])
+    alone.concepts = None  # nothing else that it draws is known
+    assert keys.another(alone, own) is other and keys.after_training(alone, own).said.startswith("not tried")

@@ -12,12 +12,12 @@ from eraser_core import erase
 from eraser_core.__main__ import main
 from eraser_core.audit import audit
 from eraser_core.audit.record import FILE, PAGE, Done, Row, Share, earlier
-from eraser_core.audit.run import target_of
+from eraser_core.audit.subject import target_of
 from eraser_core.audit.verdict import answer, of_attack, of_whole
 from eraser_core.commands import audit as command
 from eraser_core.erasure import Erasure
 from eraser_core.errors import FileFormatError, OutputError, RequestError
-from eraser_core.evaluation.attacks import registry
+from eraser_core.evaluation.attacks import fine_tuning, registry
 from eraser_core.evaluation.attacks.case import Attack, Case, Finding
 from eraser_core.evaluation.metrics.objects import Rate
 from eraser_core.hidden_prompt import HiddenPrompt
@@ -107,7 +107,7 @@ def only(monkeypatch, *names: str) -> list[str]:
             ran.append(name)
             return [case.found("x", "when x", case.plain(True), case.plain(False))]
 
-        return Attack(name, "Does it?", "arXiv 0", "nothing", run)
+        return Attack(name, "Does it?", "arXiv 0", "nothing", run, lambda case: 10)
 
     for name in names:
         monkeypatch.setitem(registry.ATTACKS, name, attack(name))
@@ -149,7 +149,8 @@ def test_a_stopped_audit_goes_on_where_it_was(model, erasure, tmp_path, monkeypa
         audit(model, erasure, ("one",), out=tmp_path, images=2)
 
 
-def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path):
+def test_a_hidden_prompt_that_comes_later_is_tried_then(model, erasure, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "STEPS", 1)
     (done,) = audit(model, erasure, ("keys",), out=tmp_path, images=2).attacks
     assert "--prompt" in done.left_out
     hidden = [HiddenPrompt("a church", torch.randn(2, 192), "concatenative", 16)]

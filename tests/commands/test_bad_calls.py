@@ -6,12 +6,14 @@ import logging
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from bad_calls import CALLS
+from safetensors.torch import save_file
 from tiny_checkpoints import write_checkpoint
 
 from eraser_core import models
@@ -36,6 +38,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     request = Request((Target("a guitar", "a violin"),), ("a drum",))
     erasure = erase(model.denoiser, request, METHODS["uce"], METHODS["uce"].settings()).erasure
     erasure.save(where / "erasure.safetensors")
+    save_file({k: t.contiguous() for k, t in erasure.tensors().items()}, where / "lora.safetensors")
+    replace(erasure, base_hash="0" * 64).save(where / "elsewhere.safetensors")
     tokens = torch.randn(2, 192)
     for name, of, width in (("prompt", erasure.hash(), 192), ("others", "0" * 64, 192), ("wide", erasure.hash(), 768)):
         hidden = HiddenPrompt("a guitar", tokens.repeat(1, width // 192), "concatenative", 16)

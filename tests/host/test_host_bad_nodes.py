@@ -117,6 +117,11 @@ def judge(comfy: ModuleType, pack: ModuleType) -> Iterator[Judge]:
     made = judge.call("EraseClosedForm", {**GOOD["EraseClosedForm"], "filename_prefix": "loras/made"})
     erasure = made.args[1]
     judge.objects |= {"erasure": erasure, "erasure of sd1": replace(erasure, family="sd1")}
+    judge.objects |= {
+        "erasure of another base": replace(erasure, base_hash=64 * "0"),
+        "erasure that says nothing": replace(erasure, facts={}),
+        "erased model": made.args[0],
+    }
     judge.objects |= models(model, vae) | texts(clip) | methods() | pictures() | prompts(erasure)
     write_loras(output / "loras", erasure)
     write_prompts(output / "hidden_prompts", erasure, judge.objects)
@@ -214,6 +219,7 @@ def prompts(erasure: Erasure) -> dict[str, Any]:
         "hidden prompt": of(church),
         "two prompts": of(church, guitar),
         "no prompts": of(),
+        "prompt of another erasure": replace(of(church), erasure_hash=64 * "0"),
         "additive prompt": of(HiddenPrompt("a church", torch.ones(16, 192), "additive", 16)),
     }
 
@@ -244,6 +250,9 @@ def write_loras(folder: Path, erasure: Erasure) -> None:
     (folder / "empty.safetensors").write_bytes(b"")
     (folder / "cut.safetensors").write_bytes(content[:-100])
     (folder / "damaged.safetensors").write_bytes(content[:-4] + b"\1\2\3\4")
+    save_file(dict(erasure.tensors()), folder / "own_lora.safetensors")
+    other = {"lora_unet_x.lora_up.weight": torch.ones(2, 1), "lora_unet_x.lora_down.weight": torch.ones(1, 2)}
+    save_file(other, folder / "foreign.safetensors")
     save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, folder / "lora.safetensors")
     load_erasure(folder / "erasure.safetensors")
 

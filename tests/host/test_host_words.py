@@ -43,6 +43,8 @@ ORDER = {
     "CombineErasures": "model clip erasure_names kept precision filename_prefix erasure_1 erasure_2 erasure_3 erasure_4 "
     "erasure_5 erasure_6 erasure_7 erasure_8",
     "ShareErasure": "erasure_name licence base author folder_prefix picture",
+    "AuditErasure": "model clip vae erasure_name attacks chosen concept images seed erasure hidden_prompt anchor steps "
+    "folder_prefix",
 }
 
 

@@ -25,6 +25,7 @@ SHARED = (
     "combine_shared_erasures",
     "recover_with_the_hidden_prompt",
     "show_an_evaluation",
+    "audit_an_erasure",
 )
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # How many output nodes give pictures, and how many text.
@@ -40,6 +41,7 @@ PROMISED = {
     "opt_out_a_list": (4, 1),
     "attribution_before_and_after": (2, 3),
     "show_an_evaluation": (2, 2),
+    "audit_an_erasure": (1, 2),
 }
 FEW = {
     "KSampler": {"steps": 2},
@@ -47,6 +49,7 @@ FEW = {
     "ConceptEraser_TrainConceptEraser": {"steps": 2, "batch": 1},
     "ConceptEraser_KPOPSettings": {"latents": "fresh"},
     "ConceptEraser_AttributionMap": {"steps": 2, "batch": 1},
+    "ConceptEraser_AuditErasure": {"steps": 4, "images": 2},
 }
 
 

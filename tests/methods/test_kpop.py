@@ -13,6 +13,7 @@ from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS
 from eraser_core.methods.kpop import KPOP
+from eraser_core.request import Request, Target
 
 PLAIN = {"optimizer": "sgd", "eta": 0.5, "eta_p": 5000.0, "lambda": 0.7, "retain_weight": 0.0, "k": 3, "overshoot": 0.0}
 
@@ -141,9 +142,17 @@ def test_a_prompt_of_no_tokens_is_refused(tiny, request_church):
 
 
 def test_two_concepts_get_a_prompt_each(tiny, request_church):
-    from eraser_core.request import Request, Target
-
     two = Request((*request_church.targets, Target("a guitar", "a violin")), request_church.retain)
     result = erase(tiny, two, METHODS["kpop"], settings())
     assert [p.concept for p in result.prompts] == ["a church", "a guitar"]
     assert not torch.equal(result.prompts[0].tokens, result.prompts[1].tokens)
+
+
+def test_several_concepts_begin_from_their_joint_closed_form(request_church):
+    two = Request((*request_church.targets, Target("a guitar", "a violin")), request_church.retain)
+    kpop, naive = METHODS["kpop"], METHODS["naive"]
+    assert configure(kpop, "pocket", two, {}).start == "closed form"
+    assert configure(kpop, "pocket", request_church, {}).start == "model"
+    assert configure(naive, "pocket", two, {}).start == "model"  # the control is the papers' own
+    assert configure(kpop, "pocket", two, {"start": "model"}).start == "model"
+    assert configure(kpop, "pocket", two, {"tune": "noxattn"}).start == "model"  # which the closed form does not change

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_checkpoints import write_checkpoint
 
 from eraser_core.__main__ import main
 from eraser_core.erasure import load_erasure
@@ -25,6 +29,7 @@ from eraser_core.request import Target
 from eraser_core.text_moments import joint_map
 from eraser_core.training import Step
 
+ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ("{}", "a drawing of {}")
 TARGETS = tuple(
     Target(c, a, (), TEMPLATES)
@@ -239,3 +244,24 @@ def test_a_hash_for_a_register_is_printed(capsys):
     assert main(["optout", "--hash", "Ink"]) == 0
     salt, digest = capsys.readouterr().out.splitlines()[1].split(",")
     assert digest == hashed("ink", salt)
+
+
+def test_two_processes_of_accelerate_share_the_models(tmp_path):
+    pytest.importorskip("accelerate", reason="pip install -e '.[test]'")
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    models = [tmp_path / f"{name}.safetensors" for name in ("a", "b")]
+    for i, model in enumerate(models):
+        write_checkpoint(model, "sd1", seed=i)
+    words = ["optout", str(register(tmp_path, "guitar,,,object,")), "--device", "cpu", "--images", "0", "--model"]
+    words += [str(model) for model in models]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    code = [sys.executable, *launch, "-m", "eraser_core", *words, "--out", str(tmp_path / "two")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **threads}
+    done = subprocess.run(code, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    hashes = [
+        [load_erasure(tmp_path / team / model.stem / "optout.safetensors").hash() for model in models]
+        for team in ("two", "one")
+    ]
+    assert hashes[0] == hashes[1] and hashes[0][0] != hashes[0][1]

@@ -109,5 +109,6 @@ ATTACK = Attack(
     "arXiv 2308.14761",
     "no forward row; n x steps x 2 to draw with the context that it finds",
     run,
+    lambda case: case.drawing(1),
     quick=True,
 )

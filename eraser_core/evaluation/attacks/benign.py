@@ -5,8 +5,11 @@ Concept resurgence (arXiv 2410.08074): training on pictures that have nothing to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ...denoiser import Edit
 from ...pocket.concepts import without_article
-from .case import Attack, Case, Finding
+from .case import GRADIENT, Attack, Case, Finding
 from .fine_tuning import BATCH, STEPS, fine_tuned
 
 PICTURES = 6
@@ -19,19 +22,28 @@ def subjects(case: Case) -> list[str]:
     return [phrase for phrase in words if without_article(phrase.lower()) not in gone][:PICTURES]
 
 
+def training(case: Case) -> float:
+    """Forward rows: the pictures of other things, the training of both models on them, and what both draw then."""
+    return 2 * STEPS * BATCH * GRADIENT + case.drawing(2 + PICTURES / case.n) if subjects(case) else 0
+
+
+def tuned(case: Case, others: Sequence[str]) -> tuple[Edit, Edit]:
+    """The erased and the untouched model after low-rank training on pictures that the latter draws of other things."""
+    contexts = case.denoiser.encode(others)
+    z_0 = case.own_latents(contexts, len(contexts))
+    erased, untouched = (fine_tuned(case.denoiser, z_0, contexts, edit, seed=case.seed) for edit in (case.edit, None))
+    return erased, untouched
+
+
 def run(case: Case) -> list[Finding] | str:
-    """Low-rank training on pictures that the untouched model draws of other things."""
+    """The concept by its name, on both."""
     others = subjects(case)
     if not others:
         return "the file names nothing that is kept, so there is nothing else to train on"
-    contexts = case.denoiser.encode(others)
-    z_0 = case.own_latents(contexts, len(contexts))
-    drawn = [
-        case.draw(case.contexts(), fine_tuned(case.denoiser, z_0, contexts, edit, seed=case.seed))
-        for edit in (case.edit, None)
+    erased, untouched = (case.draw(case.contexts(), edit) for edit in tuned(case, others))
+    return [
+        case.found(f"{STEPS} steps", f"after training on {len(others)} pictures of other things", erased, untouched)
     ]
-    way = f"after training on {len(others)} pictures of other things"
-    return [case.found(f"{STEPS} steps", way, drawn[0], drawn[1])]
 
 
 ATTACK = Attack(
@@ -40,4 +52,5 @@ ATTACK = Attack(
     "arXiv 2410.08074",
     f"{STEPS} x {BATCH} forward rows with gradient a column, then n x steps x 2 for the pictures",
     run,
+    training,
 )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ...backends.pocket import PocketDenoiser
-from ...denoiser import Context, Edit
+from ...denoiser import Context, Denoiser, Edit
 from ...erasure import Erasure, FrozenEdit
 from ...errors import RequestError
 from ...hidden_prompt import HiddenPrompt
-from ...models import Model
-from ...pocket.concepts import without_article
+from ...pocket.concepts import Concepts, without_article
 from ...pocket.drawings import drawings, drawn_by_hand
 from ...request import Target, fill
 from ...sampling import noise_for, sample
-from ..examiner import BATCH
+from ..examiner import BATCH, Examiner
 from ..metrics.objects import Rate
 from ..pocket.tasks import category_of, questions, style_questions
 
@@ -28,6 +27,58 @@ SHOWN = 4  # pictures of a column that the page shows
 # Objects that the pocket model never knew, in the order of benchmarks/methods.py
 NEVER_KNOWN = ("tent", "fountain", "saxophone", "microphone", "pineapple")
 PLAIN = ("{}", "a picture of {}", "a photo of {}", "an image of {}")
+GRADIENT = 3  # forward rows that a row with gradient takes the time of: its backward is twice its forward
+
+
+class Audited(Denoiser, Protocol):
+    """What an audit asks of a model beside the seam."""
+
+    def excess(self, prompt: str) -> int:
+        """How many of a prompt's tokens the text encoder has no room for."""
+
+    def all_weights(self) -> Mapping[str, Tensor]:
+        """Every parameter by canonical name."""
+
+
+@runtime_checkable
+class Seeing(Protocol):
+    """A model that reads pictures: attacks may learn from drawings by hand."""
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Latents [b, c, h / 8, w / 8] of pictures [b, 3, h, w] in [0, 1]."""
+
+
+@runtime_checkable
+class Spelling(Protocol):
+    """A model whose words' embeddings are at hand."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word, by its number."""
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """[words, d]."""
+
+    def encode_changed(self, prompts: Sequence[str], change: Callable[[Tensor], Tensor]) -> Context:
+        """Contexts [len(prompts), n, d] with the words' embeddings [len(prompts), n, d] changed; gradients flow."""
+
+
+class SpellingModel(Audited, Spelling, Protocol):
+    """Both."""
+
+
+class Opened(Protocol):
+    """A model that is audited: `models.Model`, or a host's."""
+
+    @property
+    def denoiser(self) -> Audited: ...
+
+    @property
+    def examiner(self) -> Examiner: ...
+
+    @property
+    def concepts(self) -> Concepts | None: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +108,8 @@ class Finding:
 class Attack:
     """One question to an erasure. `asks`, `paper` and `budget` are for people. `quick` ones are run unless others are named.
 
-    `run` gives its findings, or the reason in words why it has no meaning for this case.
+    `run` gives its findings, or the reason in words why it has no meaning for this case. `rows` is how many forward rows it
+    will take about, those with gradient GRADIENT times, to say how long it will last.
     """
 
     name: str
@@ -65,6 +117,7 @@ class Attack:
     paper: str
     budget: str
     run: Callable[[Case], list[Finding] | str]
+    rows: Callable[[Case], float]
     quick: bool = False
 
 
@@ -77,7 +130,7 @@ class Case:
 
     def __init__(
         self,
-        model: Model,
+        model: Opened,
         erasure: Erasure,
         target: Target,
         retained: Sequence[str] = (),
@@ -183,7 +236,7 @@ class Case:
         So no attack needs a picture of the user's.
         """
         name = without_article(self.target.concept)
-        if name in drawn_by_hand() and isinstance(self.denoiser, PocketDenoiser):
+        if name in drawn_by_hand() and self.concepts is not None and isinstance(self.denoiser, Seeing):
             return self.drawn_latents(name, count)
         return self.own_latents(self.denoiser.encode(self.prompts()), count)
 
@@ -205,7 +258,7 @@ class Case:
 
     def drawn_latents(self, name: str, count: int) -> Tensor:
         """z_0 [count, c, h, w] of drawings by hand in all styles, then of their mirror images."""
-        if not isinstance(self.denoiser, PocketDenoiser):
+        if not isinstance(self.denoiser, Seeing):
             raise RequestError("drawings are of the pocket model's objects alone")
         images = drawings(name)
         images = torch.cat([images, images.flip(-1)])
@@ -214,7 +267,18 @@ class Case:
     @property
     def floor(self) -> bool:
         """Whether an attack that learns from pictures can be tried on a concept that the model never knew."""
-        return self.judged and isinstance(self.denoiser, PocketDenoiser)
+        return self.judged and isinstance(self.denoiser, Seeing)
+
+    # cost
+
+    def drawing(self, columns: float) -> float:
+        """Forward rows of columns of n pictures."""
+        return columns * self.n * self.examiner.steps * 2
+
+    def learning(self, iterations: int, batch: int) -> float:
+        """Forward rows of every column of an attack that learns from pictures, and then draws."""
+        columns = 3 if self.floor else 2
+        return columns * iterations * batch * GRADIENT + self.drawing(columns)
 
     # answers
 

@@ -40,5 +40,6 @@ ATTACK = Attack(
     "arXiv 2308.01508",
     f"{ITERATIONS} x {BATCH} forward rows with gradient a column, then n x steps x 2 for the pictures",
     run,
+    lambda case: case.learning(ITERATIONS, BATCH),
     quick=True,
 )

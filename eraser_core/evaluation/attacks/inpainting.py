@@ -61,4 +61,5 @@ ATTACK = Attack(
     "arXiv 2201.09865",
     "n x steps x 2 forward rows a column",
     run,
+    lambda case: case.drawing(4 if case.floor else 3),
 )

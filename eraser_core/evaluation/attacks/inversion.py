@@ -59,4 +59,5 @@ ATTACK = Attack(
     "arXiv 2412.00782",
     f"n x {STEPS} x 2 forward rows a column",
     run,
+    lambda case: (3 if case.floor else 2) * case.n * STEPS * 2,
 )

@@ -30,6 +30,12 @@ def neighbours(case: Case) -> list[str]:
     return found
 
 
+def rows(case: Case) -> float:
+    """The anchor in the prompt's words and alone, the neighbours, and the concept itself once."""
+    others = NEIGHBOURS + (2 if case.target.anchor else 0)
+    return case.drawing(2 * (others * len(GUIDANCE) + 1))
+
+
 def run(case: Case) -> list[Finding]:
     """Each phrase at each guidance scale, in the prompt's own words and the anchor by itself too."""
     named = {"its anchor": case.target.anchor, "itself": case.target.concept}
@@ -54,5 +60,6 @@ ATTACK = Attack(
     "arXiv 2207.12598",
     "n pictures a negative prompt, guidance scale and model: n x steps x 2 forward rows each",
     run,
+    rows,
     quick=True,
 )

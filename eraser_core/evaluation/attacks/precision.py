@@ -67,5 +67,6 @@ ATTACK = Attack(
     "arXiv 2410.16454",
     "n pictures a precision: n x steps x 2 forward rows each",
     run,
+    lambda case: case.drawing(len(ROUNDED)),
     quick=True,
 )

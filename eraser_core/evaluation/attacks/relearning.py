@@ -41,4 +41,5 @@ ATTACK = Attack(
     "arXiv 2505.16174",
     f"{STEPS} x {BATCH} forward rows with gradient a column, then n x steps x 2 for the pictures",
     run,
+    lambda case: case.learning(STEPS, BATCH),
 )

@@ -10,22 +10,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...backends.pocket import PocketDenoiser
 from ...denoiser import Context, Edit
 from ...pocket.tokenizer import END, START, UNKNOWN
-from .case import Attack, Case, Finding
+from .case import GRADIENT, Attack, Case, Finding, Spelling, SpellingModel
 from .denoising_loss import Noised, loss, noised
 
 WORDS, ROUNDS, CANDIDATES, BATCH, PICTURES = 3, 12, 8, 8, 12
 PROMPT = "a picture of {}"
 
 
-def _context(denoiser: PocketDenoiser, words: list[str], prompt: str) -> Context:
+def _context(denoiser: SpellingModel, words: list[str], prompt: str) -> Context:
     return denoiser.encode([" ".join([*words, prompt])])
 
 
 def steepest(
-    denoiser: PocketDenoiser, seen: Noised, words: list[str], prompt: str, place: int, edit: Edit | None
+    denoiser: SpellingModel, seen: Noised, words: list[str], prompt: str, place: int, edit: Edit | None
 ) -> list[str]:
     """The words whose embedding in this place the gradient asks for most."""
     shift = torch.zeros(denoiser.word_embeddings.shape[1], device=denoiser.device, requires_grad=True)
@@ -39,7 +38,7 @@ def steepest(
     return usable[:CANDIDATES]
 
 
-def search(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit: Edit | None) -> list[str]:
+def search(case: Case, denoiser: SpellingModel, z_0: Tensor, phrase: str, edit: Edit | None) -> list[str]:
     """The words, WORDS of them, beginning at "a a a"."""
     generator = torch.Generator().manual_seed(case.seed)
     words, prompt = ["a"] * WORDS, PROMPT.replace("{}", phrase)
@@ -53,10 +52,16 @@ def search(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit:
     return words
 
 
+def rows(case: Case) -> float:
+    """A gradient and CANDIDATES + 1 losses a round, and the pictures."""
+    columns = 3 if case.floor else 2
+    return columns * ROUNDS * BATCH * (GRADIENT + CANDIDATES + 1) + case.drawing(columns)
+
+
 def run(case: Case) -> list[Finding] | str:
     """The same search on the erased and the untouched model, and for an object that the model never knew."""
     denoiser, phrase = case.denoiser, case.target.concept
-    if not isinstance(denoiser, PocketDenoiser):
+    if not isinstance(denoiser, Spelling):
         return "the words' embeddings are at hand on the pocket model alone"
 
     def drawn(z_0: Tensor, phrase: str, edit: Edit | None) -> tuple[Tensor, str]:
@@ -79,4 +84,5 @@ ATTACK = Attack(
     "arXiv 2310.11868",
     f"{ROUNDS} x {BATCH} forward rows with gradient and {ROUNDS} x {BATCH} x {CANDIDATES + 1} without a column",
     run,
+    rows,
 )

@@ -35,5 +35,6 @@ ATTACK = Attack(
     "arXiv 2207.12598",
     "n pictures a setting and model: n x steps x 2 forward rows each, n x steps at guidance 1",
     run,
+    lambda case: case.drawing(5 + 2 * len(GUIDANCE) - 1 + len(STRENGTHS)),
     quick=True,
 )

@@ -13,16 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...backends.pocket import PocketDenoiser
 from ...denoiser import Context, Edit
-from .case import Attack, Case, Finding
+from .case import Attack, Case, Finding, Spelling, SpellingModel
 from .denoising_loss import loss, noised
 
 PICTURES, ITERATIONS, BATCH, RATE = 12, 200, 8, 2e-2
 LEARNT_IN = "a picture of {}"
 
 
-def put(denoiser: PocketDenoiser, prompts: Sequence[str], phrase: str, v: Tensor) -> Context:
+def put(denoiser: SpellingModel, prompts: Sequence[str], phrase: str, v: Tensor) -> Context:
     """Contexts in which the last word of `phrase` has the embedding v [d]."""
     places = [denoiser.token_count(prompt.partition(phrase)[0] + phrase) - 1 for prompt in prompts]
     here = torch.zeros(len(prompts), denoiser.tokens_per_chunk, 1, device=v.device)
@@ -30,7 +29,7 @@ def put(denoiser: PocketDenoiser, prompts: Sequence[str], phrase: str, v: Tensor
     return denoiser.encode_changed(prompts, lambda embedded: embedded * (1 - here) + v * here)
 
 
-def learn(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit: Edit | None) -> Tensor:
+def learn(case: Case, denoiser: SpellingModel, z_0: Tensor, phrase: str, edit: Edit | None) -> Tensor:
     """v [d], beginning at the word's own embedding."""
     generator = torch.Generator().manual_seed(case.seed)
     word = phrase.split()[-1]
@@ -44,7 +43,7 @@ def learn(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit: 
     return v.detach()
 
 
-def learnt(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit: Edit | None) -> Tensor:
+def learnt(case: Case, denoiser: SpellingModel, z_0: Tensor, phrase: str, edit: Edit | None) -> Tensor:
     """n pictures [n, 3, h, w] of the scoring prompts with the learnt word."""
     v = learn(case, denoiser, z_0, phrase, edit)
     with torch.no_grad():
@@ -55,7 +54,7 @@ def learnt(case: Case, denoiser: PocketDenoiser, z_0: Tensor, phrase: str, edit:
 def run(case: Case) -> list[Finding] | str:
     """The same attack on the erased and the untouched model, and on an object that the model never knew."""
     denoiser, phrase = case.denoiser, case.target.concept
-    if not isinstance(denoiser, PocketDenoiser):
+    if not isinstance(denoiser, Spelling):
         return "the words' embeddings are at hand on the pocket model alone"
     z_0, began = case.latents(PICTURES), time.monotonic()
     erased = learnt(case, denoiser, z_0, phrase, case.edit)
@@ -73,4 +72,5 @@ ATTACK = Attack(
     "arXiv 2208.01618",
     f"{ITERATIONS} x {BATCH} forward rows with gradient a column, then n x steps x 2 for the pictures",
     run,
+    lambda case: case.learning(ITERATIONS, BATCH),
 )

@@ -66,5 +66,6 @@ ATTACK = Attack(
     "arXiv 2311.17717",
     "n pictures a way and model: n x steps x 2 forward rows each",
     run,
+    lambda case: case.drawing(2 * (len(ways(case)) - 1 + len(WEIGHTS))),
     quick=True,
 )

@@ -18,6 +18,7 @@ from .tables import Row, Table
 
 log = logging.getLogger(__name__)
 SCHEMA = "concept-eraser-evaluation-1"
+AUDIT = "audit"  # the suite of an audit, which has a verdict beside its tables
 
 
 def sidecar_of(erasure: Path) -> Path:
@@ -28,23 +29,39 @@ def sidecar_of(erasure: Path) -> Path:
 def write_sidecar(
     subject: Subject, suite: str, facts: Mapping[str, Any], tables: Sequence[Table], grid: Image.Image
 ) -> None:
-    """Add a suite's tables (the rows about this erasure, and the quoted ones) and its grid to the erasure's sidecar.
+    """Add a suite's tables (the rows about this erasure, and the quoted ones) and its grid to the erasure's sidecar."""
+    kept = [_about(table, subject.name) for table in tables]
+    said = {**facts, "tables": [table.facts() for table in kept if any(not row.quoted for row in table.rows)]}
+    add_suite(subject.path, subject.erasure.hash(), suite, said, grid)
+
+
+def add_suite(
+    erasure: Path, erasure_hash: str, suite: str, said: Mapping[str, Any], grid: Image.Image | None = None
+) -> None:
+    """Put a suite, its tables among what it says, and its grid into the sidecar of an erasure file.
 
     Other suites' figures stay, unless they are those of another erasure under the same name. A folder that cannot be
     written to is a warning: the run's own folder holds everything.
     """
-    path, own = sidecar_of(subject.path), subject.erasure.hash()
-    picture = subject.path.with_name(f"{subject.path.stem}.evaluation.{suite}.png")
-    known = _read(path)
-    suites = known["suites"] if known.get("erasure_hash") == own else {}
-    kept = [_about(table, subject.name) for table in tables]
-    said = {**facts, "tables": [table.facts() for table in kept if any(not row.quoted for row in table.rows)]}
-    suites[suite] = {**said, "grid": picture.name}
+    path, known = sidecar_of(erasure), _read(sidecar_of(erasure))
+    picture = erasure.with_name(f"{erasure.stem}.evaluation.{suite}.png")
+    suites = known["suites"] if known.get("erasure_hash") == erasure_hash else {}
+    suites[suite] = {**said, "grid": picture.name if grid is not None else None}
     try:
-        write_bytes(picture, png(grid))
-        write_json(path, {"schema": SCHEMA, "erasure_hash": own, "suites": suites})
+        if grid is not None:
+            write_bytes(picture, png(grid))
+        write_json(path, {"schema": SCHEMA, "erasure_hash": erasure_hash, "suites": suites})
     except OutputError as error:
         log.warning("the erasure's figures are not written beside it: %s", error)
+
+
+def audit_verdict(erasure: Path, erasure_hash: str) -> str:
+    """The sentence of the audit in an erasure's sidecar; "" where there is none, or the sidecar is another erasure's."""
+    known = _read(sidecar_of(erasure))
+    suites = known.get("suites") if known.get("erasure_hash") == erasure_hash else None
+    audit = suites.get(AUDIT) if isinstance(suites, dict) else None
+    said = audit.get("verdict") if isinstance(audit, dict) else None
+    return " ".join(said.split()) if isinstance(said, str) else ""
 
 
 def _about(table: Table, name: str) -> Table:
