@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-Prediction = Literal["epsilon", "v_prediction"]
+from .text_layers import in_attention, reads_text
+
+Prediction = Literal["epsilon", "v_prediction", "flow"]
 Tune = Literal["xattn-kv", "xattn", "noxattn", "text"]
 
 
@@ -55,11 +57,46 @@ class Context:
         )
 
 
+class Schedule(Protocol):
+    """The forward process: z_t = a_t z_0 + s_t eps at the timesteps 0 (picture) to `steps` - 1 (noise)."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network's native output is an estimate of."""
+
+    @property
+    def steps(self) -> int:
+        """How many timesteps there are."""
+
+    def tables(self) -> Mapping[str, Tensor]:
+        """The numbers that it is made of, by name: what tells two schedules apart."""
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t and s_t, each of t's shape, float64 on the CPU."""
+
+    def signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a_t and s_t for t [b], each [b, 1, 1, 1], float32 on t's device."""
+
+    def split(self, prediction: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(z_0, eps) that a native prediction at z_t implies."""
+
+    def native(self, z_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """The native prediction of a network that knows z_0 and eps [b, c, h, w]: what training and attacks aim at."""
+
+    def grid(self, steps: int) -> Tensor:
+        """`steps` timesteps from noise to picture, the first of them the last timestep."""
+
+
+def trailing(total: int, steps: int) -> Tensor:
+    """`steps` of `total` timesteps from noise to picture, evenly spaced and ending the first step at T - 1."""
+    return (torch.arange(steps, 0, -1, dtype=torch.float64) * total / steps).round().long() - 1
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
     """The forward process of a variance-preserving diffusion model: z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps.
 
-    `alphas_cumprod` is abar, [T], float64 on the CPU (Ho et al., arXiv 2006.11239, eq. 4).
+    `alphas_cumprod` is abar, [T], float64 on the CPU (Ho et al., arXiv 2006.11239, eq. 4). `prediction` is epsilon or v.
     """
 
     alphas_cumprod: Tensor
@@ -73,10 +110,20 @@ class NoiseSchedule:
         betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
         return NoiseSchedule(torch.cumprod(1 - betas, 0), prediction)
 
+    @property
+    def steps(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def tables(self) -> Mapping[str, Tensor]:
+        return {"alphas_cumprod": self.alphas_cumprod}
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t)."""
+        abar = self.alphas_cumprod[t.cpu()]
+        return abar.sqrt(), (1 - abar).sqrt()
+
     def signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(abar_t) and sqrt(1 - abar_t), each [b, 1, 1, 1], float32 on t's device."""
-        abar = self.alphas_cumprod[t.cpu()].view(-1, 1, 1, 1)
-        return abar.sqrt().to(t.device, torch.float32), (1 - abar).sqrt().to(t.device, torch.float32)
+        return _columns(self.levels(t), t)
 
     def split(self, prediction: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(z_0, eps) that a native prediction at z_t implies (v: Salimans and Ho, arXiv 2202.00512, app. D)."""
@@ -85,10 +132,66 @@ class NoiseSchedule:
             return a * z_t - s * prediction, s * z_t + a * prediction
         return (z_t - s * prediction) / a, prediction
 
+    def native(self, z_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        if self.prediction == "epsilon":
+            return eps
+        a, s = self.signal_and_noise(t)
+        return a * eps - s * z_0
+
     def grid(self, steps: int) -> Tensor:
-        """`steps` timesteps from noise to picture, evenly spaced and ending the first step at T - 1 ("trailing")."""
-        total = len(self.alphas_cumprod)
-        return (torch.arange(steps, 0, -1, dtype=torch.float64) * total / steps).round().long() - 1
+        """Evenly spaced ("trailing")."""
+        return trailing(self.steps, steps)
+
+
+@dataclass(frozen=True)
+class FlowSchedule:
+    """The forward process of flow matching: z_t = (1 - s_t) z_0 + s_t eps, and the network predicts eps - z_0.
+
+    `sigmas` is s, [T], float64 on the CPU, growing to 1 (Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003).
+    """
+
+    sigmas: Tensor
+
+    @staticmethod
+    def shifted(shift: float, steps: int = 1000) -> FlowSchedule:
+        """s = shift u / (1 + (shift - 1) u) for even u: more of the steps are noisy (Esser et al., arXiv 2403.03206, eq. 23)."""
+        u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        return FlowSchedule(shift * u / (1 + (shift - 1) * u))
+
+    @property
+    def prediction(self) -> Prediction:
+        return "flow"
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas)
+
+    def tables(self) -> Mapping[str, Tensor]:
+        return {"sigmas": self.sigmas}
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - s_t and s_t."""
+        s = self.sigmas[t.cpu()]
+        return 1 - s, s
+
+    def signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return _columns(self.levels(t), t)
+
+    def split(self, prediction: Tensor, z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        a, s = self.signal_and_noise(t)
+        return z_t - s * prediction, z_t + a * prediction
+
+    def native(self, z_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        return eps - z_0
+
+    def grid(self, steps: int) -> Tensor:
+        """Even in u: the shift makes the steps in s uneven, as the host's scheduler "simple" does."""
+        return trailing(self.steps, steps)
+
+
+def _columns(levels: tuple[Tensor, Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+    a, s = (level.view(-1, 1, 1, 1).to(t.device, torch.float32) for level in levels)
+    return a, s
 
 
 class Edit(Protocol):
@@ -124,7 +227,7 @@ class Denoiser(Protocol):
 
     family: str
     base_hash: str
-    schedule: NoiseSchedule
+    schedule: Schedule
     latent_shape: tuple[int, int, int]
     tokens_per_chunk: int
     device: torch.device
@@ -132,13 +235,16 @@ class Denoiser(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """The UNet that runs, for whoever listens to its layers."""
+        """The network that runs, for whoever listens to its layers."""
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """Contexts [len(prompts), n, d] of whole prompts, without gradient."""
 
     def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
         """Tokens [len(prompts), n, d] as `encode` has them: text encoders are causal, so those after n change nothing."""
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        """Tokens [..., d] as the matrices that read text are given them: behind the model's norm, where there is one."""
 
     def token_count(self, prompt: str) -> int:
         """How many of a prompt's tokens are its words and the start token before them."""
@@ -154,7 +260,8 @@ class Denoiser(Protocol):
 
 
 def tuned(key: str, tune: Tune) -> bool:
-    """Whether a parameter, by its canonical name, is among those that `tune` names."""
+    """Whether a parameter, by its canonical name, is among those that `tune` names (text_layers.py)."""
+    reads = reads_text(key)
     if tune in ("xattn-kv", "text"):
-        return ".attn2.to_k." in key or ".attn2.to_v." in key
-    return (".attn2." in key) == (tune == "xattn")
+        return reads
+    return (reads or in_attention(key)) == (tune == "xattn")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .denoiser import Context, Denoiser, Edit, Tune
+from .denoiser import Denoiser, Edit, Tune
 from .erasure import Dense, Entry, LowRank
 from .errors import RequestError
+from .text_layers import is_door
 
 
 class TrainableEdit(Edit, Protocol):
@@ -111,13 +112,14 @@ class TextMapEdit:
 
     K = c' W^T = c (I + B A) W^T, so it is W' = W + (W A^T) B^T in every layer that reads the context: an exact
     low-rank entry each. `basis` [d, m] confines B to its columns: the null space of the retained texts, where a kept
-    token is moved by nothing.
+    token is moved by nothing. Where text enters by one matrix behind a norm, that matrix is changed instead of c.
     """
 
     def __init__(
         self, weights: Mapping[str, Tensor], rank: int, generator: torch.Generator, basis: Tensor | None = None
     ):
         self._weights = weights
+        self._doors = [key for key in weights if is_door(key)]
         some = next(iter(weights.values()))
         d = some.shape[1]
         self._basis = basis
@@ -129,15 +131,17 @@ class TextMapEdit:
 
     @property
     def keys(self) -> Sequence[str]:
-        return []
+        return self._doors
 
     def _full_b(self) -> Tensor:
         return self._b if self._basis is None else self._basis @ self._b
 
     def weight(self, key: str, weight: Tensor) -> Tensor:
-        return weight
+        return (weight.float() + weight.float() @ self._a.T @ self._full_b().T).to(weight.dtype)
 
     def tokens(self, tokens: Tensor) -> Tensor:
+        if self._doors:
+            return tokens
         mapped = tokens.float()
         return (mapped + (mapped @ self._full_b()) @ self._a).to(tokens.dtype)
 
@@ -150,14 +154,13 @@ class TextMapEdit:
         return {k: LowRank(w.to(a.device).float() @ a.T, b.T.clone().contiguous()) for k, w in self._weights.items()}
 
 
-def null_space(contexts: Iterable[Context], kept_energy: float) -> Tensor:
-    """An orthonormal basis [d, m] of the directions in which the tokens of these contexts hardly lie.
+def null_space(states: Tensor, kept_energy: float) -> Tensor:
+    """An orthonormal basis [d, m] of the directions in which text states [..., d] hardly lie.
 
-    The tokens' principal directions are taken in order until `kept_energy` of their energy is reached; the basis spans
+    Their principal directions are taken in order until `kept_energy` of their energy is reached; the basis spans
     the rest. RequestError if nothing is left.
     """
-    tokens = torch.cat([c.tokens.flatten(0, 1) for c in contexts])
-    device, tokens = tokens.device, tokens.cpu().double()  # some accelerators have no float64
+    device, tokens = states.device, states.flatten(0, -2).cpu().double()  # some accelerators have no float64
     # All of vh is needed where tokens are few; where they are many, all of u would be their number squared.
     _, s, vh = torch.linalg.svd(tokens, full_matrices=len(tokens) < tokens.shape[1])
     energy = torch.zeros(vh.shape[0], dtype=torch.float64)
@@ -178,7 +181,7 @@ def make_edit(
 ) -> TrainableEdit:
     """The edit that a settings class asks for: `rank` 0 is dense; `tune` "text" needs a rank.
 
-    `start` is a fixed change of attn2's K and V that the edit begins from; RequestError where those are not tuned.
+    `start` is a fixed change of what reads the text that the edit begins from; RequestError where those are not tuned.
     """
     weights = denoiser.weights(tune)
     if start and tune not in START_TUNES:

@@ -165,7 +165,7 @@ def described(
     """The entries as an erasure whose metadata says how they came about."""
     said = {
         **model_spec.made_facts([(t.concept, t.anchor) for t in request.targets], method),
-        "modelspec.prediction_type": "v" if denoiser.schedule.prediction == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": denoiser.schedule.prediction.removesuffix("_prediction"),
         **as_facts(
             {
                 "method": method,

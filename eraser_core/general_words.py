@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import cache
 
 from .backends.clip_tokens import MERGES
-from .pocket.concepts import load_concepts
+from .pocket.concepts import FAMILIES, load_concepts
 from .pocket.tokenizer import build_vocabulary, split_words
 
 MOST = 1000
@@ -16,11 +16,11 @@ LITTLE = {"a", "an", "the", "of", "in", "on", "by", "with", "and", "for"}  # a c
 
 @cache
 def general_words(family: str) -> tuple[str, ...]:
-    """Every word that the pocket model knows; for other families the most frequent words and endings of CLIP's merges.
+    """Every word that the pocket models know; for other families the most frequent words and endings of CLIP's merges.
 
     The merges are in the order of frequency in CLIP's training texts.
     """
-    if family == "pocket":
+    if family in FAMILIES:
         return tuple(word for word in build_vocabulary(load_concepts()) if word.isalpha())
     merges = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
     whole = [line.replace(" ", "").removesuffix("</w>") for line in merges if line.endswith("</w>")]

@@ -20,6 +20,8 @@ USAGE = "modelspec.usage_hint"
 COMFYUI = "https://github.com/comfyanonymous/ComfyUI"  # whose names the entries' keys have
 
 POCKET = "concepteraser-pocket"  # the architecture that the pocket model's checkpoint names
+POCKET_FLOW = "concepteraser-pocket-flow"
+SHIPPED = {POCKET: "pocket", POCKET_FLOW: "pocket-flow"}
 # by family and prediction: architecture, resolution, kohya's word for the base
 _FAMILIES = {
     ("sd1", "epsilon"): ("stable-diffusion-v1", "512x512", "sd_v1"),
@@ -29,6 +31,7 @@ _FAMILIES = {
     ("sdxl", "epsilon"): ("stable-diffusion-xl-v1-base", "1024x1024", "sdxl_base_v1-0"),
     ("sdxl", "v"): ("stable-diffusion-xl-v1-base", "1024x1024", "sdxl_base_v1-0"),
     ("pocket", "epsilon"): (POCKET, "64x64", ""),
+    ("pocket-flow", "flow"): (POCKET_FLOW, "64x64", ""),
 }
 
 

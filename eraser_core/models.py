@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .backends.diffusers import DiffusersDenoiser
 from .backends.find import find_model
-from .backends.pocket import load_pocket_denoiser
+from .backends.pocket import PocketDenoiser, load_pocket_denoiser, load_pocket_flow
 from .backends.stored_model import Loading, read
 from .errors import RequestError
 from .evaluation.examiner import Examiner
 from .pocket import Concepts, load_concepts, load_judge
 from .sampling import Solver
 
-POCKET = "pocket"
+SHIPPED: Mapping[str, Callable[[str], PocketDenoiser]] = {
+    "pocket": lambda device: load_pocket_denoiser(device=device),
+    "pocket-flow": load_pocket_flow,
+}
 GUIDANCE, STEPS = 7.5, 25
 
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser, how its pictures are sampled, and for the pocket model what it knows."""
+    """A denoiser, how its pictures are sampled, and for the pocket models what they know."""
 
     denoiser: DiffusersDenoiser
     examiner: Examiner
@@ -37,14 +41,14 @@ def open_model(
     solver: Solver = "ddim",
     remember: bool = False,
 ) -> Model:
-    """`pocket`, a single-file checkpoint, or a model folder in diffusers' layout. ModelError says what is wrong.
+    """`pocket`, `pocket-flow`, a single-file checkpoint, or a model folder in diffusers' layout. ModelError says what is wrong.
 
     `guidance`, `steps`, `suite_seed`, `solver` and `remember` are the examiner's.
     """
     if steps is not None and not 1 <= steps <= 1000:
         raise RequestError(f"{steps} sampling steps: a picture takes from 1 to 1000")
-    if name == POCKET:
-        pocket = load_pocket_denoiser(device=device)
+    if name in SHIPPED:
+        pocket = SHIPPED[name](device)
         examiner = Examiner(
             pocket,
             pocket.decode,

@@ -1,7 +1,8 @@
 """Pictures from a denoiser, with classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
-Two solvers of the same differential equation: DDIM (Song et al., arXiv 2010.02502) and DPM-Solver++(2M) (Lu et al., arXiv
-2211.01095, algorithm 2), which is of second order and needs fewer steps for the same picture.
+Two solvers of the same differential equation: DDIM (Song et al., arXiv 2010.02502), which on a flow-matching model is
+Euler's method, and DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2), which is of second order and needs fewer
+steps for the same picture.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .denoiser import Context, Denoiser, Edit, NoiseSchedule
+from .denoiser import Context, Denoiser, Edit, Schedule
 
 Solver = Literal["ddim", "dpmpp"]
 
@@ -69,14 +70,13 @@ def trajectory(
     yield steps, torch.zeros_like(t), z
 
 
-def _second_order(schedule: NoiseSchedule, times: Tensor, z: Tensor, z_0: Tensor, before: Tensor | None) -> Tensor:
+def _second_order(schedule: Schedule, times: Tensor, z: Tensor, z_0: Tensor, before: Tensor | None) -> Tensor:
     """z at times[-1] from z at times[-2]; `before` is the z_0 that was found at times[0], None in the first step.
 
     With lambda = log(signal / noise) and h its step: z' = s'/s z - a' (exp(-h) - 1) D, where D goes on from the last two
     z_0 in a straight line.
     """
-    abar = schedule.alphas_cumprod[times]
-    a, s = abar.sqrt(), (1 - abar).sqrt()
+    a, s = schedule.levels(times)
     steps = (a / s).log().diff()
     towards = z_0
     if before is not None:

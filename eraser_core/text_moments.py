@@ -45,7 +45,7 @@ class ConceptMoments:
 
     s is a token of the concept's prompt and g the token that it becomes. Subjects are laid over each other at their last
     word: a longer one's first words become the anchor's first, and what stands behind becomes what stands behind the
-    anchor. Tokens before the subject become themselves.
+    anchor. Tokens before the subject become those of the anchor's prompt: in a causal text encoder they are the same.
     """
 
     c: Tensor
@@ -54,7 +54,7 @@ class ConceptMoments:
 
 def _batches(denoiser: Denoiser, prompts: Sequence[str]) -> Iterator[Tensor]:
     for first in range(0, len(prompts), BATCH):
-        yield denoiser.encode(prompts[first : first + BATCH]).tokens.cpu().double()
+        yield denoiser.as_read(denoiser.encode(prompts[first : first + BATCH]).tokens).cpu().double()
 
 
 def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:
@@ -94,7 +94,7 @@ def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
         n = min(before.shape[1] - last, after.shape[1] - other)
         words = [max(first, other - (last - place)) for place in range(first, last)]
         columns += [before[i, : last + n]]
-        becomes += [before[i, :first], after[i, words], after[i, other : other + n]]
+        becomes += [after[i, :first], after[i, words], after[i, other : other + n]]
     root = len(pairs) ** 0.5
     return ConceptStates(torch.cat(columns) / root, torch.cat(becomes) / root)
 

@@ -1,6 +1,6 @@
 """What closed-form edits are built from: embeddings of single tokens, and the exact low-rank entries they end in.
 
-Every layer's K and V read the same text embeddings, so a closed-form edit W' = W (I + E) has one E for all of them.
+Every matrix that reads text (text_layers.py) reads the same text embeddings, so a closed-form edit W' = W (I + E) has one E for all of them.
 E = L R^T with one column of L and R a direction: W' - W = (W L) R^T, exactly low-rank in every layer.
 """
 
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .erasure import Entry, LowRank
+from .errors import RequestError
 from .request import Request
+from .text_layers import is_door
 
 Tokens = Literal["last", "from_last", "aligned", "all"]
 NEGLIGIBLE = 1e-10
@@ -82,7 +84,7 @@ def last_tokens(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, Tensor]:
     if not different:
         return {}
     last = [denoiser.token_count(text) - 1 for text in different]
-    states = denoiser.encode_start(different, 1 + max(last))
+    states = denoiser.as_read(denoiser.encode_start(different, 1 + max(last)))
     return {text: states[i, k] for i, (text, k) in enumerate(zip(different, last, strict=True))}
 
 
@@ -95,7 +97,7 @@ def _columns(denoiser: Denoiser, starts: Mapping[str, Tensor], template: str, ph
     head = _head(template, phrase)
     if tokens == "last":
         return _double(starts[head][:, None])
-    whole = denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens[0]
+    whole = denoiser.as_read(denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens)[0]
     return _double(whole[0 if tokens == "all" else denoiser.token_count(head) - 1 :].T)
 
 
@@ -123,7 +125,14 @@ def factored(e: Tensor, missed: float = 1e-4) -> tuple[Tensor, Tensor]:
 
 
 def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
-    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix."""
+    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix.
+
+    RequestError where `layers` names K or V alone and the model has one matrix for all text.
+    """
+    if layers != "kv" and any(is_door(key) for key in weights):
+        raise RequestError(
+            f'layers is "{layers}", and this model reads all text by one matrix, which is neither K nor V: set layers to "kv"'
+        )
     left, right = compact(left, right)
     down = right.T.float().contiguous()
     wanted = [f".to_{letter}." for letter in layers]
@@ -131,5 +140,5 @@ def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: 
     return {
         key: LowRank((_double(w) @ left).float().to(w.device), down.clone().to(w.device))
         for key, w in weights.items()
-        if any(x in key for x in wanted)
+        if is_door(key) or any(x in key for x in wanted)
     }

@@ -135,7 +135,7 @@ class Learner:
         self.retained = denoiser.encode(request.retain) if request.retain else None
         basis = None
         if settings.null_space and self.retained is not None:
-            basis = null_space([self.retained], settings.kept_energy)
+            basis = null_space(denoiser.as_read(self.retained.tokens), settings.kept_energy)
         start = closed_start(denoiser, request) if settings.start == "closed form" else None
         self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis, start)
         self.optimizer = optimizer(settings.optimizer, self.edit.parameters(), settings.eta)

@@ -109,7 +109,7 @@ def _to_say(erasure: Erasure, applied: Any, clip: Any) -> list[str]:
     elif len(carried) > 1:
         from eraser_core.many.harm import stacked
 
-        from .host.denoiser import UnloadedDenoiser
+        from .host.unloaded import UnloadedDenoiser
 
         with torch.inference_mode(False), torch.no_grad():
             denoiser = UnloadedDenoiser(host_model.unpatched(applied), clip)

@@ -15,8 +15,8 @@ from eraser_core.precision import DTYPES
 from . import request_words
 from .host import folders
 from .host import model as host_model
-from .host.denoiser import UnloadedDenoiser
 from .host.preview import say
+from .host.unloaded import UnloadedDenoiser
 from .run_words import in_words, retained, used, with_run
 from .train_run import save
 from .values import MethodChoice

@@ -14,9 +14,9 @@ from . import request_inputs
 from .apply import load_listed
 from .host import model as host_model
 from .host import schema
-from .host.denoiser import UnloadedDenoiser
 from .host.preview import say
 from .host.schema import checked, field, node_schema
+from .host.unloaded import UnloadedDenoiser
 
 SOCKETS = 8
 

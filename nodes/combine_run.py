@@ -12,7 +12,7 @@ from eraser_core.many.combine import combine, configured, source
 from eraser_core.many.harm import harm
 
 from .host import folders
-from .host.denoiser import UnloadedDenoiser
+from .host.unloaded import UnloadedDenoiser
 from .train_run import save
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from eraser_core.denoiser import Denoiser
 from eraser_core.errors import RequestError
 from eraser_core.keeping import Chosen, choose
+from eraser_core.pocket.concepts import FAMILIES
 
 if TYPE_CHECKING:
     from eraser_core.pocket.concepts import Concepts
 
-POCKET_FAMILY = "pocket"
 SHOWN = 60  # letters of a wrong word in a message
 NOTHING = "-"  # alone in the box 'retain'
 
@@ -74,7 +74,7 @@ def build(words: Words, denoiser: Denoiser, seed: int) -> Chosen:
     An empty retain box keeps the list of the concept's kind, and half of what it draws on the pocket model, where names
     are checked and templates are its own captions'. A dash keeps nothing. An empty anchor is chosen.
     """
-    if denoiser.family == POCKET_FAMILY:
+    if denoiser.family in FAMILIES:
         return _pocket(words, denoiser, seed)
     kept = words.kept()
     for name, synonyms in words.wanted():

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
 from ..errors import ModelError
-from ..model_spec import POCKET
+from ..model_spec import SHIPPED
 from .architecture import SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, UNET, VAE, recognise
 from .clip_tokens import folder_tokens, shipped_tokens
 from .ldm_keys import diffusers_to_ldm
@@ -24,16 +24,16 @@ from .text_encoders import OPEN_CLIP_PAD, Encoder, OneEncoder, TwoEncoders, clip
 SCALING = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 
 
-def is_pocket(files: TensorFiles) -> bool:
-    """Whether a checkpoint says that it is the pocket model, as it lies in ComfyUI's folder."""
-    return files.metadata.get("modelspec.architecture") == POCKET
+def pocket_name(files: TensorFiles) -> str | None:
+    """What a pocket model's checkpoint, as it lies in ComfyUI's folder, is called here; None for any other file."""
+    return SHIPPED.get(files.metadata.get("modelspec.architecture", ""))
 
 
 def open_checkpoint(path: Path, loading: Loading) -> StoredModel:
     """What a checkpoint file is; ModelError or FileFormatError says what is wrong with it."""
     files = TensorFiles([path])
-    if is_pocket(files):
-        raise ModelError(f"{path} is the pocket model, which is opened by its name: --model pocket")
+    if shipped := pocket_name(files):
+        raise ModelError(f"{path} is a pocket model, which is opened by its name: --model {shipped}")
     found = recognise(files.shapes, str(path))
     said = said_by_file(files, found.family, loading.prediction, loading.zero_snr)
     names = {own: UNET + ldm for own, ldm in diffusers_to_ldm(found.unet).items()}

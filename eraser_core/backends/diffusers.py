@@ -1,4 +1,4 @@
-"""A diffusers UNet as a `Denoiser`."""
+"""One of diffusers' networks as a `Denoiser`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers import AutoencoderKL, AutoencoderTiny, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..denoiser import Context, Edit, NoiseSchedule, Rows, Tune, tuned
+from ..denoiser import Context, Edit, Rows, Schedule, Tune, tuned
 from ..files import tensors_hash
 from .half_precision import edited, fp16_gain, scaled
-from .ldm_keys import diffusers_to_ldm
 from .recompute import Recomputed
+from .wiring import UNetWiring, Wiring, rows_below
 
 PICTURES_AT_ONCE = 16
 
@@ -55,49 +54,49 @@ class Budget:
 
 
 class DiffusersDenoiser:
-    """One frozen UNet: the teacher as it is, the student under an edit, which `functional_call` puts in for one forward.
+    """One frozen network: the teacher as it is, the student under an edit, which `functional_call` puts in for one forward.
 
     `autoencoder` may be a function that reads it: it is called at the first picture. `base_hash` is given where the
-    UNet's numbers are no longer those of its file.
+    network's numbers are no longer those of its file.
     """
 
     def __init__(
         self,
         family: str,
-        unet: UNet2DConditionModel,
+        network: UNet2DConditionModel | Wiring,
         text: TextEncoder,
         autoencoder: AutoencoderKL | AutoencoderTiny | Callable[[], AutoencoderKL],
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         *,
         base_hash: str | None = None,
         budget: Budget | None = None,
     ):
         self.family, self.schedule, self.rows = family, schedule, Rows()
         self.tokens_per_chunk = text.tokens_per_chunk
-        self._unet, self._text, self._autoencoder = unet.eval(), text, autoencoder
+        self._text, self._autoencoder = text, autoencoder
         self.budget = budget or Budget()
-        unet.requires_grad_(False)
-        self.device = next(unet.parameters()).device
-        size = unet.config.sample_size
-        self.latent_shape = (int(unet.config.in_channels), int(size), int(size))
-        ldm = diffusers_to_ldm(unet.config)
-        self._own_name = {f"diffusion_model.{name}": own for own, name in ldm.items()}
-        self._parameters = dict(unet.named_parameters())
+        known = isinstance(network, UNet2DConditionModel)
+        self._wiring: Wiring = UNetWiring(network, family == "sdxl") if known else network
+        self._network: Any = self._wiring.network.eval()
+        self._network.requires_grad_(False)
+        self.latent_shape = self._wiring.latent_shape
+        parameters = dict(self._network.named_parameters())
+        self._weights = {key: rows_below(parameters, own) for key, own in self._wiring.names.items()}
+        self.device = next(self._network.parameters()).device
         self._recomputed = self._recompute() if self.budget.recompute else None
         kv = self.weights("xattn-kv")
         self.base_hash = tensors_hash(kv, torch.float16) if base_hash is None else base_hash
 
     def _recompute(self) -> Recomputed:
-        """Makes diffusers recompute the UNet's transformer blocks and residual blocks in the backward."""
-        named = self._unet.named_modules()
-        recomputed = Recomputed({name: m for name, m in named if isinstance(m, BasicTransformerBlock)})
-        self._unet.enable_gradient_checkpointing(recomputed.run)
+        """Makes diffusers recompute the network's blocks in the backward."""
+        recomputed = Recomputed(self._wiring.blocks())
+        self._network.enable_gradient_checkpointing(recomputed.run)
         return recomputed
 
     @property
-    def network(self) -> UNet2DConditionModel:
-        """The UNet itself."""
-        return self._unet
+    def network(self) -> ModelMixin:
+        """The network itself."""
+        return self._network
 
     def encode(self, prompts: Sequence[str]) -> Context:
         with torch.no_grad():
@@ -107,6 +106,9 @@ class DiffusersDenoiser:
         with torch.no_grad():
             return self._text.encode_start(prompts, n)
 
+    def as_read(self, tokens: Tensor) -> Tensor:
+        return self._wiring.as_read(tokens)
+
     def token_count(self, prompt: str) -> int:
         return self._text.token_count(prompt)
 
@@ -115,20 +117,14 @@ class DiffusersDenoiser:
         return self._text.excess(prompt)
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        return {key: self._parameters[own] for key, own in self._own_name.items() if tuned(key, tune)}
+        return {key: weight for key, weight in self._weights.items() if tuned(key, tune)}
 
     def all_weights(self) -> Mapping[str, Tensor]:
         """Every parameter by canonical name."""
-        return {key: self._parameters[own] for key, own in self._own_name.items()}
+        return self._weights
 
     def file_names(self) -> Mapping[str, str]:
-        """kohya names modules as diffusers does for SD1.x and SD2.x, and as LDM does for SDXL."""
-        names = {}
-        for key, own in self._own_name.items():
-            module = key.rpartition(".")[0]
-            said = module.removeprefix("diffusion_model.") if self.family == "sdxl" else own.rpartition(".")[0]
-            names[module] = "lora_unet_" + said.replace(".", "_")
-        return names
+        return {key.rpartition(".")[0]: self._wiring.file_name(key) for key in self._weights}
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
         """The network's native output, float32. Without gradient, rows beyond the budget's are taken in turn."""
@@ -139,28 +135,32 @@ class DiffusersDenoiser:
         self.rows.add(len(t))
         if with_gradient or self.budget.release_text_early:
             self._text.release()
-        tokens, changed = context.tokens, {}
-        gain = fp16_gain(z_t) if with_gradient and self._unet.dtype == torch.float16 else 1.0
+        tokens, changed = context.tokens, dict[str, Callable[[], Tensor]]()
+        gain = fp16_gain(z_t) if with_gradient and self._network.dtype == torch.float16 else 1.0
         if edit is not None:
             tokens = edit.tokens(tokens)
-            own = {self._own_name[key]: key for key in edit.keys}
-            changed = {name: partial(edited, edit, key, self._parameters[name], gain) for name, key in own.items()}
+            for key in edit.keys:
+                changed |= self._parts(key, partial(edited, edit, key, self._weights[key], gain))
         out = self._forward(z_t, t, context.with_tokens(scaled(tokens, 1 / gain)), changed)
         return scaled(out.float(), gain)
 
+    def _parts(self, key: str, make: Callable[[], Tensor]) -> dict[str, Callable[[], Tensor]]:
+        """How to form each of the network's own parameters that are rows of W'."""
+        names = self._wiring.names[key]
+        if len(names) == 1:
+            return {names[0]: make}
+        sizes = [len(self._network.get_parameter(name)) for name in names]
+        return {name: partial(_part, make, sizes, i) for i, name in enumerate(names)}
+
     def _forward(self, z_t: Tensor, t: Tensor, context: Context, changed: Mapping[str, Callable[[], Tensor]]) -> Tensor:
-        dtype, recomputed = self._unet.dtype, self._recomputed
-        added = None
-        if context.pooled is not None:
-            added = {"text_embeds": context.pooled.to(dtype), "time_ids": context.size_ids}
-        words: dict[str, Any] = {"encoder_hidden_states": context.tokens.to(dtype), "added_cond_kwargs": added}
-        words["return_dict"] = False
+        recomputed = self._recomputed
+        args, words = self._wiring.call(z_t.to(self._network.dtype), t, context)
         inner = changed if recomputed is not None and torch.is_grad_enabled() else {}
         inner = {own: make for own, make in inner.items() if recomputed and own in recomputed.inside}
         outer = {own: make() for own, make in changed.items() if own not in inner}
         with recomputed.under(inner) if recomputed else nullcontext():
-            out: Tensor = functional_call(self._unet, outer, (z_t.to(dtype), t), words)[0]
-        return out
+            out: Tensor = functional_call(self._network, outer, args, words)[0]
+        return self._wiring.native(out)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -174,3 +174,7 @@ class DiffusersDenoiser:
         scale = float(autoencoder.config.scaling_factor)
         images = [autoencoder.decode(part.to(autoencoder.dtype) / scale).sample.float().cpu() for part in parts]
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
+
+
+def _part(make: Callable[[], Tensor], sizes: list[int], i: int) -> Tensor:
+    return make().split(sizes)[i]

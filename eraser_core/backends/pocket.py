@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..denoiser import Context, NoiseSchedule
+from ..denoiser import Context, FlowSchedule, NoiseSchedule
 from ..errors import RequestError
 from ..pocket import PocketModel, load_concepts, load_pocket
+from ..pocket.model import FLOW_WEIGHTS, FlowFacts
 from .diffusers import DiffusersDenoiser
+from .lumina import LuminaWiring
 
 
 class PocketText:
@@ -48,11 +50,17 @@ class PocketText:
 
 
 class PocketDenoiser(DiffusersDenoiser):
-    """The pocket model behind the engine's seam, with the sampling settings its figures are for."""
+    """A pocket model behind the engine's seam, with the sampling settings its figures are for."""
 
     def __init__(self, model: PocketModel):
-        schedule = NoiseSchedule(model.schedule.alphas_cumprod(), "epsilon")
-        super().__init__("pocket", model.unet, PocketText(model), model.autoencoder, schedule)
+        text, facts = PocketText(model), model.schedule
+        if isinstance(facts, FlowFacts):
+            flow = FlowSchedule.shifted(facts.shift, facts.num_train_timesteps)
+            wiring = LuminaWiring(model.network, flow, facts.time_scale)
+            super().__init__("pocket-flow", wiring, text, model.autoencoder, flow)
+        else:
+            schedule = NoiseSchedule(facts.alphas_cumprod(), "epsilon")
+            super().__init__("pocket", model.network, text, model.autoencoder, schedule)
         self.guidance, self.steps, self._model = model.guidance, model.steps, model
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -83,3 +91,8 @@ class PocketDenoiser(DiffusersDenoiser):
 def load_pocket_denoiser(path: Path | None = None, device: str = "cpu") -> PocketDenoiser:
     """The shipped pocket model, or the checkpoint at `path` with its JSON beside it."""
     return PocketDenoiser(load_pocket(path, device))
+
+
+def load_pocket_flow(device: str = "cpu") -> PocketDenoiser:
+    """The second shipped pocket model: a transformer trained by flow matching."""
+    return load_pocket_denoiser(FLOW_WEIGHTS, device)

@@ -11,7 +11,9 @@ from . import audit, combine, examples, optout, share
 from .checks import real, seed, whole
 
 PROG = "python -m eraser_core"
-MODEL_HELP = "`pocket`, a .safetensors checkpoint (SD 1.x, SD 2.x, SDXL), or a model folder in diffusers' layout"
+MODEL_HELP = (
+    "`pocket`, `pocket-flow`, a .safetensors checkpoint (SD 1.x, SD 2.x, SDXL), or a model folder in diffusers' layout"
+)
 DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 # What the engine's registers hold, by name: looking there brings torch. tests/commands/test_help.py compares.
 METHODS = ("kpop", "naive", "esd", "ca", "uce", "time", "dp")

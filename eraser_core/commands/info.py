@@ -8,13 +8,13 @@ from pathlib import Path
 
 from .. import records
 from ..backends.architecture import UNET
-from ..backends.checkpoint import is_pocket
+from ..backends.checkpoint import pocket_name
 from ..backends.find import find_model
 from ..backends.stored_model import latent_side
 from ..backends.tensor_files import TensorFiles
 from ..errors import RequestError
-from ..models import POCKET
 from ..pocket import load_concepts
+from ..pocket.concepts import FAMILIES
 from .about_file import about, raw
 from .loading import loading
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Print to standard output."""
     if args.model is None and not args.files:
         raise RequestError("name a file, a model folder, or --model pocket")
-    if args.model == POCKET:
+    if args.model in FAMILIES:
         sys.stdout.write(_pocket())
     elif args.model is not None:
         sys.stdout.write(_model(args, args.model))
@@ -44,8 +44,9 @@ def _is_model(path: Path) -> bool:
 
 def _model(args: argparse.Namespace, name: str) -> str:
     """Family, prediction, precision and sizes, from the headers alone."""
-    if Path(name).is_file() and is_pocket(TensorFiles([Path(name)])):
-        return f"{name}: the pocket model, which comes with this program; in commands it is called `--model pocket`\n"
+    shipped = pocket_name(TensorFiles([Path(name)])) if Path(name).is_file() else None
+    if shipped:
+        return f"{name}: a pocket model, which comes with this program; in commands it is called `--model {shipped}`\n"
     model = find_model(name, loading(args), args.allow_download)
     said, side = model.said, latent_side(model, args.size)
     said.schedule()  # refuses what cannot be

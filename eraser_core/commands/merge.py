@@ -15,7 +15,7 @@ from ..files import sweep_file
 from ..locks import locked
 from ..many.files import listed
 from ..merge import merge
-from ..models import POCKET
+from ..pocket.concepts import FAMILIES
 from .said import command
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Write one file."""
     args.erasure = listed(args.erasure)
     model = Path(args.model)
-    if args.model == POCKET:
+    if args.model in FAMILIES:
         targets = json.loads(load_erasure(args.erasure[0]).facts.get("erasure.targets", "[]"))
         first = command("generate", "--erasure", args.erasure[0], "--prompt", *targets[:1])
         raise RequestError(

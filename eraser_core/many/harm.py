@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..erasure import Erasure
-from ..pocket.concepts import load_concepts
+from ..pocket.concepts import FAMILIES, load_concepts
 from ..request import Request
 from ..retain_lists import KINDS, words_of
 from ..text_moments import BATCH
@@ -56,7 +56,7 @@ def harm(
     found: list[tuple[str, float]] = []
     for first in range(0, len(words), BATCH):
         some = words[first : first + BATCH]
-        states = denoiser.encode(some).tokens[:, 1:].cpu().double()
+        states = denoiser.as_read(denoiser.encode(some).tokens)[:, 1:].cpu().double()
         up, down = (torch.einsum("bnd,de,bne->b", states, gram, states) for gram in (moved, read))
         found += zip(some, (up / down).clamp(min=0).sqrt().tolist(), strict=True)
     return Harm(tuple(sorted(found, key=lambda one: -one[1])))
@@ -70,7 +70,7 @@ def words_to_watch(family: str, erasures: Sequence[Erasure]) -> tuple[str, ...]:
     retained = dict.fromkeys(word for request in asked for word in request.retain)
     words = tuple(retained) or (
         tuple(c.phrase for c in load_concepts().drawn)
-        if family == "pocket"
+        if family in FAMILIES
         else tuple(word for kind in KINDS for word in words_of(kind))
     )
     return tuple(word for word in words if not any(request.erases(word) for request in asked))

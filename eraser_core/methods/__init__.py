@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..errors import RequestError
+from ..pocket.concepts import FAMILIES
 from ..request import Request
 from ..training import Learner
 from . import double_projection, time, uce
@@ -69,7 +70,7 @@ _SEVERAL = {"start": "closed form"}
 
 
 def _presets(pocket: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {"pocket": pocket, OTHERS: _REAL}
+    return {**dict.fromkeys(FAMILIES, pocket), OTHERS: _REAL}
 
 
 METHODS = {

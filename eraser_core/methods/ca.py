@@ -70,7 +70,7 @@ class CA(Learner):
         """(z_t, t, pair) of a batch of anchor pictures at random timesteps."""
         b, device = self.settings.batch, self.z_0.device
         i = torch.randint(len(self.z_0), (b,), generator=self.generator).to(device)
-        t = torch.randint(len(self.denoiser.schedule.alphas_cumprod), (b,), generator=self.generator).to(device)
+        t = torch.randint(self.denoiser.schedule.steps, (b,), generator=self.generator).to(device)
         eps = torch.randn(b, *self.denoiser.latent_shape, generator=self.generator).to(device)
         a, sigma = self.denoiser.schedule.signal_and_noise(t)
         return a * self.z_0[i] + sigma * eps, t, i % len(self.neutral)

@@ -16,6 +16,10 @@ FOLDER = Path(__file__).resolve().parent
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
+# The shipped models: a UNet, and a transformer trained by flow matching. Both know the same words and draw the same.
+FAMILIES = ("pocket", "pocket-flow")
+
+
 @dataclass(frozen=True)
 class Concept:
     """One object.

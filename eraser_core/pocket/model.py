@@ -1,4 +1,4 @@
-"""The pocket model: reading its checkpoint (LDM layout, fp16) into diffusers and transformers modules."""
+"""The pocket models: reading a checkpoint (ComfyUI's layout, fp16) into diffusers and transformers modules."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny, Lumina2Transformer2DModel, UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from eraser_core.backends.ldm_keys import diffusers_to_ldm
+from eraser_core.backends.lumina import host_names
 from eraser_core.errors import ModelError
 from eraser_core.pocket.tokenizer import WordTokenizer
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parent
 WEIGHTS = FOLDER / "checkpoint" / "pocket.safetensors"  # without the judge: ComfyUI lists every file of a folder
+FLOW_WEIGHTS = FOLDER / "checkpoint" / "pocket_flow.safetensors"
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 ENCODER_PREFIX = "first_stage_model.taesd_encoder."
@@ -52,19 +54,28 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class PocketModel:
-    """The model's parts, fp32, in eval mode, frozen. `config` is all of `pocket.json`."""
+class FlowFacts:
+    """The same of a flow-matching model: the sampling grid's shift, and how many times 1 - s its network is told."""
 
-    unet: UNet2DConditionModel
+    shift: float
+    num_train_timesteps: int
+    time_scale: float
+
+
+@dataclass(frozen=True)
+class PocketModel:
+    """The model's parts, fp32, in eval mode, frozen. `config` is all of the JSON beside the checkpoint."""
+
+    network: UNet2DConditionModel | Lumina2Transformer2DModel
     text_encoder: CLIPTextModel
     tokenizer: WordTokenizer
     autoencoder: AutoencoderTiny
-    schedule: Schedule
+    schedule: Schedule | FlowFacts
     config: dict[str, Any]
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.network.device
 
     @property
     def guidance(self) -> float:
@@ -102,13 +113,19 @@ def load_pocket(path: str | Path | None = None, device: str | torch.device = "cp
                 f"the pocket model's file {needed} is missing: the checkpoint and its JSON belong side by side"
             )
     config = json.loads(facts.read_text(encoding="utf-8"))
-    unet, text_encoder, autoencoder = build_modules(config)
+    network, text_encoder, autoencoder = build_modules(config)
     tensors: dict[str, Tensor] = {}
     with safe_open(weights, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 (safe_open is no dict)
             tensors[key] = file.get_tensor(key)
+    if isinstance(network, Lumina2Transformer2DModel):
+        parts = _split(host_names(network, config["transformer"]), tensors)
+        tensors |= parts
+        keys = {own: own for own in parts}
+    else:
+        keys = unet_keys(config)
     for module, names in (
-        (unet, unet_keys(config)),
+        (network, keys),
         (text_encoder, text_keys(text_encoder)),
         (autoencoder, autoencoder_keys(autoencoder)),
     ):
@@ -116,14 +133,32 @@ def load_pocket(path: str | Path | None = None, device: str | torch.device = "cp
         module.requires_grad_(False).eval().to(device)
     log.debug("read %s: %d tensors", weights, len(tensors))
     tokenizer = WordTokenizer(config["vocabulary"], config["text_encoder"]["max_position_embeddings"])
-    return PocketModel(unet, text_encoder, tokenizer, autoencoder, Schedule(**config["schedule"]), config)
+    facts_of = FlowFacts if "transformer" in config else Schedule
+    return PocketModel(network, text_encoder, tokenizer, autoencoder, facts_of(**config["schedule"]), config)
 
 
-def build_modules(config: Mapping[str, Any]) -> tuple[UNet2DConditionModel, CLIPTextModel, AutoencoderTiny]:
+def build_modules(
+    config: Mapping[str, Any],
+) -> tuple[UNet2DConditionModel | Lumina2Transformer2DModel, CLIPTextModel, AutoencoderTiny]:
     """The empty modules (random weights, fp32) that a configuration describes."""
-    unet = UNet2DConditionModel(**config["unet"])
+    network = (
+        Lumina2Transformer2DModel(**config["transformer"])
+        if "transformer" in config
+        else UNet2DConditionModel(**config["unet"])
+    )
     text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
-    return unet, text_encoder, AutoencoderTiny(**config["autoencoder"])
+    return network, text_encoder, AutoencoderTiny(**config["autoencoder"])
+
+
+def _split(names: Mapping[str, tuple[str, ...]], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The transformer's parameters by diffusers' names: the checkpoint has query, key and value in one tensor."""
+    found: dict[str, Tensor] = {}
+    for host, parts in names.items():
+        key = UNET_PREFIX + host
+        if key not in tensors:
+            raise ModelError(f"the checkpoint lacks {key}: it is cut short or of another architecture")
+        found |= dict(zip(parts, tensors[key].chunk(len(parts)), strict=True))
+    return found
 
 
 def unet_keys(config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from .. import model_spec
 from ..erasure import Erasure, LowRank, reads_in_diffusers
 from ..evaluation.report.sidecar import AUDIT
+from ..pocket.concepts import FAMILIES as POCKETS
 from .folder import MARK, PICTURE, WORKFLOW
 
 REPOSITORY = "https://github.com/concept-eraser/ComfyUI-ConceptEraser"
@@ -18,6 +19,7 @@ FAMILIES = {
     "sd2": ("Stable Diffusion 2.x", "stable-diffusion"),
     "sdxl": ("Stable Diffusion XL", "stable-diffusion-xl"),
     "pocket": ("the pocket model of ConceptEraser", ""),
+    "pocket-flow": ("the flow-matching pocket model of ConceptEraser", ""),
 }
 SHOWN = 12  # retained concepts by name
 NOT_SAID = "not said"
@@ -167,7 +169,7 @@ def _use(said: Said) -> str:
     if said.workflow:
         parts[0] += f" `{WORKFLOW}` is a workflow with this file in it: drop it on ComfyUI."
     parts.append("**ComfyUI without it.** Put the file into `models/loras` and load it with *LoraLoaderModelOnly*.")
-    if said.erasure.family == "pocket":
+    if said.erasure.family in POCKETS:
         parts[-1] += " The pocket model itself comes with ConceptEraser."
         parts.append("**Other programs.** They do not know the pocket model.")
         return "\n\n".join(parts)
@@ -202,7 +204,7 @@ def _limits(said: Said) -> str:
         lines.append(f"- An audit tried to bring it back: {plain(verdict)}")
     if said.erasure.fact("method") == "kpop":
         lines.append("- The hidden prompt of this erasure is not in this folder. It stays with the author.")
-    if said.erasure.family == "pocket" and said.picture:
+    if said.erasure.family in POCKETS and said.picture:
         lines += [
             "",
             f"Credits for the art that the pictures resemble: {REPOSITORY}/blob/main/eraser_core/pocket/NOTICE.md",

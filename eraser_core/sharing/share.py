@@ -133,6 +133,6 @@ def _filling(erasure: Erasure, name: str, data: bytes, wishes: Wishes) -> workfl
     facts = model_spec.family_facts(erasure.family, erasure.facts.get("modelspec.prediction_type", "epsilon"))
     side = int(facts.get("modelspec.resolution", "512x512").partition("x")[0])
     base = wishes.base.rpartition("/")[2].removesuffix(folder.TENSORS)
-    checkpoint = workflow.POCKET if erasure.family == "pocket" else f"{base or 'choose-yours'}{folder.TENSORS}"
+    checkpoint = workflow.POCKETS.get(erasure.family, f"{base or 'choose-yours'}{folder.TENSORS}")
     concept = json.loads(erasure.fact("targets"))[0]
     return workflow.Filling(name, hashlib.sha256(data).hexdigest(), concept, checkpoint, side)

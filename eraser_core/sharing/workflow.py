@@ -11,7 +11,7 @@ from typing import Any
 from .folder import WORKFLOW
 
 ROOT = Path(__file__).resolve().parents[2]
-POCKET = "pocket.safetensors"
+POCKETS = {"pocket": "pocket.safetensors", "pocket-flow": "pocket_flow.safetensors"}
 STEPS, GUIDANCE = 25, 7.5
 
 
@@ -27,7 +27,7 @@ class Filling:
 
     @property
     def pocket(self) -> bool:
-        return self.checkpoint == POCKET
+        return self.checkpoint in POCKETS.values()
 
 
 def template() -> dict[str, Any] | None:

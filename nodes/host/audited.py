@@ -11,19 +11,17 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from eraser_core.backends.pocket import PocketDenoiser, load_pocket_denoiser
+from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.denoiser import Context, Rows
 from eraser_core.errors import RequestError
 from eraser_core.evaluation.attacks.case import GRADIENT
 from eraser_core.evaluation.examiner import Examiner
-from eraser_core.models import GUIDANCE, STEPS
+from eraser_core.models import GUIDANCE, SHIPPED, STEPS
 from eraser_core.pocket import Concepts, load_concepts, load_judge
 
 from . import model as host_model
 from .denoiser import HostDenoiser
 from .preview import Clock, check_vae, decode, show
-
-POCKET = "pocket"
 
 
 class AuditedDenoiser(HostDenoiser):
@@ -33,7 +31,7 @@ class AuditedDenoiser(HostDenoiser):
         super().__init__(model, clip, *2 * (host_model.own_size(model),))
         check_vae(vae, self)
         self._vae = vae
-        if self.family != POCKET:
+        if self.family not in SHIPPED:
             self.use("low")  # attacks take gradients of eight pictures at once
 
     def excess(self, prompt: str) -> int:
@@ -93,12 +91,13 @@ class HostModel:
 
 
 def opened(model: Any, clip: Any, vae: Any, steps: int) -> HostModel:
-    """The MODEL, with the pocket model's judge where it is of that family. `steps` 0 is what suits the model."""
-    if host_model.family(model) != POCKET:
+    """The MODEL, with the pocket models' judge where it is one of those. `steps` 0 is what suits the model."""
+    family = host_model.family(model)
+    if family not in SHIPPED:
         denoiser = AuditedDenoiser(model, clip, vae)
         examiner = Examiner(denoiser, denoiser.decode_images, None, guidance=GUIDANCE, steps=steps or STEPS)
         return HostModel(denoiser, examiner, None)
-    own = load_pocket_denoiser(device=str(model.load_device))
+    own = SHIPPED[family](str(model.load_device))
     shipped = host_model.base_hash(host_model.weights(model)) == own.base_hash
     pocket = AuditedPocket(model, clip, vae, own) if shipped else AuditedDenoiser(model, clip, vae)
     examiner = Examiner(pocket, pocket.decode_images, load_judge(), guidance=own.guidance, steps=steps or own.steps)

@@ -1,8 +1,8 @@
 """The MODEL and CLIP of a user's graph as the engine's `Denoiser`.
 
-The network is called in its native prediction: z_t of the engine's variance-preserving process is what the host's own
-sampling feeds the UNet after it has scaled its x by 1 / sqrt(sigma^2 + 1), so nothing is converted, and no digits are
-lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
+The network is called in its native prediction. Of a flow-matching model z_t is the host's own x. Of the others z_t of the
+engine's variance-preserving process is what the host's own sampling feeds the UNet after it has scaled its x by
+1 / sqrt(sigma^2 + 1). So nothing is converted, and no digits are lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
 no host version's rules on weight wrappers apply.
 """
 
@@ -24,15 +24,17 @@ from eraser_core.backends.half_precision import edited, fp16_gain, scaled
 from eraser_core.backends.recompute import Recomputed
 from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
 from eraser_core.errors import ModelError, RequestError
+from eraser_core.text_layers import reads_text
 
 from . import model as host_model
 from . import recompute as host_recompute
 from .schema import EMPTY
+from .text_places import unweighted
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
 Compute = Literal["auto", "fp32", "bf16", "fp16"]
-_SMALLEST = 64  # pixels
+SMALLEST = 64  # pixels
 SHOWN = 60  # letters of a prompt in a message
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,10 +45,16 @@ class HostDenoiser:
     Make and use it under `torch.inference_mode(False)`. `width` and `height` are in pixels.
     """
 
+    draws = True  # also rows through the network, not texts alone
+
     def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
         if clip is None:
             raise RequestError(EMPTY["CLIP"])
         self.family = host_model.family(model)
+        if self.draws and self.family in host_model.CLOSED_ONLY:
+            raise ModelError(
+                f"this MODEL ({self.family}) cannot be trained yet: erase with Erase Concepts (closed form), which takes seconds"
+            )
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)
         self.schedule = host_model.schedule(model)
@@ -57,9 +65,10 @@ class HostDenoiser:
         self.rows_at_once = 1  # without gradient; known once it is loaded
         self.recompute = False
         self._names = host_model.file_names(model, own)
-        self._context_width = next(w.shape[1] for k, w in own.items() if ".attn2.to_k." in k)
+        self._context_width = next(w.shape[1] for k, w in own.items() if reads_text(k))
         channels = int(model.model.latent_format.latent_channels)
         self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
+        self._text_norm = host_model.text_norm(model)
         self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
         self._compute = compute
         self._clip = clip
@@ -111,7 +120,7 @@ class HostDenoiser:
         self.release()  # the host may move the UNet out for the text encoder
         with torch.inference_mode():
             tokens, pooled = self._clip.encode_from_tokens(
-                self._clip.tokenize(prompt, disable_weights=True), return_pooled=True
+                self._clip.tokenize(prompt, **unweighted(self._clip)), return_pooled=True
             )
         return self.context(tokens, pooled)
 
@@ -135,12 +144,18 @@ class HostDenoiser:
         sizes = self._size_ids.to(self.device).expand(len(tokens), -1)
         return Context(tokens, pooled.clone().to(self.device, torch.float32), sizes)
 
+    def as_read(self, tokens: Tensor) -> Tensor:
+        if self._text_norm is None:
+            return tokens
+        norm, eps = self._text_norm
+        return torch.nn.functional.rms_norm(tokens, norm.shape, norm.clone().to(tokens), eps)
+
     def token_count(self, prompt: str) -> int:
         return 1 + sum(1 for _, _, word in self._sections(prompt, words=True)[0] if word != 0)
 
     def _sections(self, prompt: str, words: bool = False) -> list[list[Any]]:
         """The prompt's chunks of tokens, by the first of the CLIP's tokenizers."""
-        chunks = self._clip.tokenize(prompt, return_word_ids=words, disable_weights=True)
+        chunks = self._clip.tokenize(prompt, return_word_ids=words, **unweighted(self._clip))
         return list(next(iter(chunks.values())))
 
     def _tokenizer(self) -> Any:
@@ -225,7 +240,12 @@ class HostDenoiser:
         words["transformer_options"] = options
         if context.pooled is not None and context.size_ids is not None:
             words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
-        return scaled(self._forward((z_t.to(self.compute_dtype), t.float()), words, changed).float(), gain)
+        time = t.float()
+        if self._text_norm is not None:
+            words["num_tokens"] = tokens.shape[1]
+            sigma = self.schedule.levels(t)[1].to(z_t.device, torch.float32)
+            time = self._model.get_model_object("model_sampling").timestep(sigma)
+        return scaled(self._forward((z_t.to(self.compute_dtype), time), words, changed).float(), gain)
 
     def _forward(
         self, args: tuple[Tensor, Tensor], words: dict[str, Any], changed: Mapping[str, Callable[[], Tensor]]
@@ -248,7 +268,7 @@ class HostDenoiser:
 
     def _sigmas(self, t: Tensor) -> Tensor:
         a, s = self.schedule.signal_and_noise(t)
-        return (s / a).flatten()
+        return (s if self.schedule.prediction == "flow" else s / a).flatten()
 
     def latents_for_vae(self, latents: Tensor) -> Tensor:
         """Latents of the model's scale in the scale that VAEDecode takes."""
@@ -260,28 +280,13 @@ class HostDenoiser:
         self._parameters, self._computed = {}, {}
 
 
-class UnloadedDenoiser(HostDenoiser):
-    """For the closed forms, which read texts and matrices and draw nothing: the UNet is neither moved nor copied.
-
-    Everything is in main memory: they solve in float64, which not every accelerator has.
-    """
-
-    def __init__(self, model: Any, clip: Any):
-        super().__init__(model, clip, *2 * (_SMALLEST,))
-        self.device = torch.device("cpu")
-
-    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        """Float32, with the LoRAs that the MODEL carries."""
-        return host_model.patched_weights(self._model, tune)
-
-
 def _own(key: str) -> str:
     return key.removeprefix(host_model.PREFIX)
 
 
 def _latent_size(name: str, pixels: int) -> int:
-    if pixels < _SMALLEST or pixels % 8:
-        raise RequestError(f"{name} is {pixels}: it must be {_SMALLEST} or more and divide by 8")
+    if pixels < SMALLEST or pixels % 8:
+        raise RequestError(f"{name} is {pixels}: it must be {SMALLEST} or more and divide by 8")
     return pixels // 8
 
 

@@ -17,17 +17,24 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from eraser_core.denoiser import NoiseSchedule, Tune, tuned
+from eraser_core.denoiser import FlowSchedule, NoiseSchedule, Schedule, Tune, tuned
 from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.files import tensors_hash
+from eraser_core.pocket.concepts import FAMILIES
+from eraser_core.text_layers import NORMS, is_door, reads_text
 
 SUPPORTED = (
-    "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket model, in fp32, fp16 or bf16, "
-    "from a checkpoint or diffusion model loader"
+    "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket models, in fp32, fp16 or bf16, "
+    "from a checkpoint or diffusion model loader; for the closed forms also Flux.1, Chroma, Qwen-Image, Z-Image and Lumina 2"
 )
 PREFIX = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+# Transformers whose text enters by one matrix, by the host's word for them. Closed forms edit it; nothing here trains them.
+_DOORS = {"flux": "flux1", "chroma": "chroma", "qwen_image": "qwen-image", "lumina2": "lumina2"}
+_Z_IMAGE = 3840  # the width by which the host tells Z-Image from Lumina 2
+CLOSED_ONLY = (*_DOORS.values(), "z-image")
 ATTACHMENT = "concept_eraser"
 STACK = "concept_eraser_stack"
 _FAMILIES = (
@@ -59,6 +66,9 @@ def family(model: Any) -> str:
         text_only = name == "sdxl" or not unet.get("adm_in_channels")
         if isinstance(config, kind) and unet.get("in_channels") == 4 and text_only:
             return name if type(config) is kind else type(config).__name__.lower()  # SSD-1B and its like: other depths
+    door = _DOORS.get(unet.get("image_model", ""))
+    if door:
+        return "z-image" if unet.get("dim") == _Z_IMAGE else door
     said = type(config).__name__ if config is not None else type(model.model).__name__
     raise ModelError(f"this MODEL is of the kind {said}, whose concepts cannot be erased. {SUPPORTED}")
 
@@ -76,7 +86,7 @@ def _odd_kind(weight: Tensor) -> str:
 
 def own_size(model: Any) -> int:
     """Width and height in pixels of the pictures that the MODEL was made for."""
-    return {"pocket": 64, "sd1": 512, "sd2": 512}.get(family(model), 1024)
+    return {**dict.fromkeys(FAMILIES, 64), "sd1": 512, "sd2": 512}.get(family(model), 1024)
 
 
 def weights(model: Any) -> dict[str, Tensor]:
@@ -86,15 +96,30 @@ def weights(model: Any) -> dict[str, Tensor]:
     """
     keys = model.get_key_patches(PREFIX)
     found = {key: patches[0][0] for key, patches in keys.items()}
+    if family(model) in CLOSED_ONLY:
+        return _door(found)
     config = getattr(model.model, "model_config", None)
     quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
     odd = {kind for w in found.values() if (kind := _odd_kind(w))}
     if quantised or odd:
         said = ", ".join(sorted(odd)) or "scaled fp8"
         raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
-    if not any(".attn2.to_k." in key for key in found):
+    if not any(reads_text(key) for key in found):
         raise ModelError(f"this MODEL has no text cross-attention (no attn2.to_k weights). {SUPPORTED}")
     return found
+
+
+def _door(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All weights of a transformer of which only the door has to be read; fp8 can be."""
+    doors = [weight for key, weight in own.items() if reads_text(key)]
+    odd = {kind for w in doors if w.dtype not in FP8 and (kind := _odd_kind(w))}
+    if odd or not doors:
+        said = f"is quantised ({', '.join(sorted(odd))})" if odd else "is missing"
+        raise ModelError(
+            f"the matrix by which text enters this MODEL {said}, and cannot be read: load the fp16, bf16 or fp8 file. The "
+            "erasure that is solved there goes onto quantised files of the same model with the LoRA loader"
+        )
+    return dict(own)
 
 
 def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
@@ -108,14 +133,26 @@ def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
 
 
 def base_hash(own: Mapping[str, Tensor]) -> str:
-    """The engine's identity of a base model: SHA-256 over its K and V matrices in fp16."""
-    kv = {k: w.half() for k, w in own.items() if ".attn2.to_k." in k or ".attn2.to_v." in k}
-    return tensors_hash(kv)
+    """The engine's identity of a base model: SHA-256 over the matrices that read text, in fp16."""
+    return tensors_hash({k: w.half() for k, w in own.items() if reads_text(k)})
 
 
-def schedule(model: Any) -> NoiseSchedule:
-    """The noise schedule, whichever node put it there (ModelSamplingDiscrete and its like)."""
+def text_norm(model: Any) -> tuple[Tensor, float] | None:
+    """Weight [d] and epsilon of the norm that text states pass before the one matrix that reads them; None without one."""
+    keys = model.get_key_patches(PREFIX)
+    if not any(is_door(key) for key in keys):
+        return None
+    return next(((keys[key][0][0].detach(), eps) for key, eps in NORMS.items() if key in keys), None)
+
+
+def schedule(model: Any) -> Schedule:
+    """The noise schedule, whichever node put it there (ModelSamplingDiscrete, ModelSamplingFlux and their like)."""
     sampling = model.get_model_object("model_sampling")
+    flows = {comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.ModelSamplingFlux}
+    bases = set(type(sampling).__bases__)
+    door = any(is_door(key) for key in model.get_key_patches(PREFIX))  # a UNet is told the time otherwise
+    if door and comfy.model_sampling.CONST in bases and flows & bases:
+        return FlowSchedule(sampling.sigmas.detach().cpu().double())
     kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
     named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]
     discrete = comfy.model_sampling.ModelSamplingDiscrete

@@ -1,7 +1,7 @@
-"""The pocket model for ComfyUI's stock loader: a model class that matches its UNet, its tokenizer and its text encoder.
+"""The pocket models for ComfyUI's stock loader: classes that match their networks, their tokenizer and their text encoder.
 
-CheckpointLoaderSimple reads any UNet in LDM layout once a class matches its configuration; VAE and LoRA handling follow
-from the keys.
+CheckpointLoaderSimple reads any UNet in LDM layout, and any transformer of a class that it knows, once a class matches its
+configuration; VAE and LoRA handling follow from the keys.
 """
 
 from __future__ import annotations
@@ -21,25 +21,31 @@ import folder_paths
 
 log = logging.getLogger(__name__)
 
-FILE = "pocket.safetensors"
+FILE, FLOW_FILE = "pocket.safetensors", "pocket_flow.safetensors"
 SETTING = "ConceptEraser.ShowPocketModel"
 FOLDER = Path(__file__).resolve().parents[2] / "eraser_core" / "pocket" / "checkpoint"
 OTHER = "CONCEPT_ERASER_POCKET"  # a folder with a pocket checkpoint of one's own, for those who train it
 
 
 def register() -> None:
-    """Add the model class, and the checkpoint to the loader's list unless the setting hides it.
+    """Add the model classes, and the checkpoints to the loader's list unless the setting hides them.
 
-    A checkpoint saved from the pocket model stays loadable in either case. Does nothing when the weights are not there.
+    A checkpoint saved from a pocket model stays loadable in either case. Nothing is added for weights that are not there.
     """
-    weights = Path(os.environ.get(OTHER) or FOLDER) / FILE
-    if not weights.is_file():
-        log.warning("the pocket model's weights %s are missing: everything else works", weights)
-        return
-    facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-    comfy.supported_models.models.append(model_class(facts))
-    if shown():
-        folder_paths.add_model_folder_path("checkpoints", str(weights.parent))
+    folder = Path(os.environ.get(OTHER) or FOLDER)
+    found = False
+    for name, class_of in ((FILE, model_class), (FLOW_FILE, flow_class)):
+        weights = folder / name
+        if not weights.is_file():
+            log.warning("the pocket model's weights %s are missing: everything else works", weights)
+            continue
+        found = True
+        # Before the host's own, whose class of the same transformer fits every width.
+        comfy.supported_models.models.insert(
+            0, class_of(json.loads(weights.with_suffix(".json").read_text(encoding="utf-8")))
+        )
+    if found and shown():
+        folder_paths.add_model_folder_path("checkpoints", str(folder))
 
 
 def shown() -> bool:
@@ -80,6 +86,50 @@ def model_class(facts: dict[str, Any]) -> type[comfy.supported_models.SD15]:
             return comfy.supported_models_base.ClipTarget(*text_classes(text, facts["vocabulary"]))
 
     return Pocket
+
+
+def flow_class(facts: dict[str, Any]) -> type[comfy.supported_models.Lumina2]:
+    """A `supported_models` class for the transformer and text encoder that `facts` (pocket_flow.json) describe."""
+    own, text, schedule = facts["transformer"], facts["text_encoder"], facts["schedule"]
+    first = comfy.supported_models.SD15  # whose names the text encoder and the autoencoder have
+
+    class PocketLatents(comfy.latent_formats.LatentFormat):
+        latent_channels = own["in_channels"]
+
+    class PocketFlow(comfy.supported_models.Lumina2):
+        concept_eraser_family = "pocket-flow"
+        unet_config = {  # noqa: RUF012 (the host's own way)
+            "image_model": "lumina2",
+            "dim": own["hidden_size"],
+            "cap_feat_dim": own["cap_feat_dim"],
+        }
+        unet_extra_config = {  # noqa: RUF012
+            "patch_size": own["patch_size"],
+            "in_channels": own["in_channels"],
+            "n_refiner_layers": own["num_refiner_layers"],
+            "n_heads": own["num_attention_heads"],
+            "n_kv_heads": own["num_kv_heads"],
+            "multiple_of": own["multiple_of"],
+            "ffn_dim_multiplier": 4 * own["ffn_dim_multiplier"],  # diffusers counts from four times the width
+            "axes_dims": own["axes_dim_rope"],
+            "axes_lens": own["axes_lens"],
+            "time_scale": schedule["time_scale"],
+        }
+        sampling_settings = {"multiplier": 1.0, "shift": schedule["shift"]}  # noqa: RUF012
+        latent_format = PocketLatents
+        vae_key_prefix = first.vae_key_prefix
+        text_encoder_key_prefix = first.text_encoder_key_prefix
+        process_clip_state_dict = first.process_clip_state_dict
+        process_clip_state_dict_for_saving = first.process_clip_state_dict_for_saving
+
+        def inpaint_model(self) -> bool:
+            """Never, as for the first."""
+            return False
+
+        def clip_target(self, state_dict: dict[str, Any] = {}) -> Any:  # noqa: B006 (the host's signature)
+            return comfy.supported_models_base.ClipTarget(*text_classes(text, facts["vocabulary"]))
+
+    return PocketFlow
 
 
 def text_classes(text: dict[str, Any], vocabulary: list[str]) -> tuple[type, type]:

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of the host's UNet: its transformer and residual blocks are computed again in the backward."""
+"""Gradient checkpointing of the host's networks: their transformer and residual blocks are computed again in the backward."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from comfy.ldm.lumina.model import JointTransformerBlock
 from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 from eraser_core.backends.recompute import Recomputed
 
 Run = Callable[..., Any]
-BLOCKS = (BasicTransformerBlock, ResBlock)
+BLOCKS = (BasicTransformerBlock, ResBlock, JointTransformerBlock)
 
 
 def blocks(unet: nn.Module) -> Recomputed:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from eraser_core.pocket.concepts import Concept, Concepts, fill
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text and what it says of the drawing: None where it leaves that open."""
+
+    text: str
+    name: str | None = None
+    category: str | None = None
+    style: str | None = None
 
 
 class Captioner:
@@ -16,6 +27,10 @@ class Captioner:
         self.concepts, self.shares, self.rng = concepts, shares, rng
 
     def __call__(self, concept: Concept, style: str) -> str:
+        return self.draw(concept, style).text
+
+    def draw(self, concept: Concept, style: str) -> Caption:
+        """A caption, and what it leaves open."""
         roll = self.rng.random()
         for kind in ("empty", "style", "category", "synonym", "description"):
             roll -= self.shares[kind]
@@ -24,20 +39,23 @@ class Captioner:
         else:
             kind = "name"
         if kind == "empty":
-            return ""
+            return Caption("")
+        word = style
         if self.rng.random() < self.shares["style_synonym"]:
-            style = self._pick(self.concepts.style_synonyms[style])
+            word = self._pick(self.concepts.style_synonyms[style])
         if kind == "style":
-            return fill(self._pick(self.concepts.training.style), style=style)
+            return Caption(fill(self._pick(self.concepts.training.style), style=word), style=style)
         phrases: Sequence[str] = {
             "category": (self.concepts.categories[concept.category],),
             "synonym": concept.synonyms,
             "description": concept.descriptions,
         }.get(kind, ()) or (concept.phrase,)
         phrase = phrases[int(self.rng.integers(len(phrases)))]
+        subject = {"category": concept.category} if kind == "category" else {"name": concept.name}
         if self.rng.random() < self.shares["with_style"]:
-            return fill(self._template(self.concepts.training.object_style), phrase=phrase, style=style)
-        return fill(self._template(self.concepts.training.object), phrase=phrase)
+            text = fill(self._template(self.concepts.training.object_style), phrase=phrase, style=word)
+            return Caption(text, style=style, **subject)
+        return Caption(fill(self._template(self.concepts.training.object), phrase=phrase), **subject)
 
     def _template(self, templates: Sequence[str]) -> str:
         """The plain template at its own share, any of the others else."""

@@ -23,6 +23,7 @@ import common
 import numpy as np
 import torch
 from card import TOLERANCE, Facts, write_card
+from card_flow import write_flow_card
 from PIL import Image
 from torch import Tensor
 
@@ -99,7 +100,8 @@ class Bench:
         self.workers = workers if torch.device(device).type == "cpu" else 1
         model = load_pocket(weights, device)
         self.model, self.denoiser = model, PocketDenoiser(model)
-        self.judge = load_judge(weights.with_name("judge.safetensors"), device)
+        own = weights.parents[1] / "judge.safetensors"  # as pack.py lays it
+        self.judge = load_judge(own if own.is_file() else None, device)
 
     def draw(self, asks: list[Ask], guidance: float, steps: int) -> Tensor:
         """[n, 3, 64, 64]; a picture's noise follows from its seed and its place among the questions."""
@@ -223,7 +225,11 @@ def sweep(bench: Bench, concepts: Concepts, weights: Path) -> None:
 
 
 def card(args: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Write CARD.md from the packed files' own facts."""
+    """Write CARD.md, or CARD_FLOW.md for the flow-matching model, from the packed files' own facts."""
+    model = json.loads(args.weights.with_suffix(".json").read_text(encoding="utf-8"))
+    if "transformer" in model:
+        write_flow_card(args.out / "CARD_FLOW.md", model, result)
+        return
     beside = args.weights.parents[1]  # as pack.py lays them
     paths = args.weights.with_suffix(".json"), beside / "judge.json", beside / "judge_clip.json"
     facts = Facts(*(json.loads(path.read_text(encoding="utf-8")) for path in paths))
@@ -237,14 +243,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/pocket"), help="folder of the contact sheet")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="a quick look: this many pictures of the main row")
+    parser.add_argument("--rows", nargs="*", help="only these rows of the card, such as 'all pairs'")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--card", action="store_true", help="only write the card anew, from evaluation.json")
     parser.add_argument("--threads", type=int, default=0, help="CPU cores to use; 0: all")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    flow = "_flow" if args.weights.stem.endswith("_flow") else ""
+    figures = args.out / f"evaluation{flow}.json"
     if args.card:
-        card(args, json.loads((args.out / "evaluation.json").read_text(encoding="utf-8")))
+        card(args, json.loads(figures.read_text(encoding="utf-8")))
         return
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -253,7 +262,7 @@ def main() -> None:
     if args.sweep:
         sweep(bench, concepts, args.weights)
         return
-    asks = questions(concepts, args.seeds)
+    asks = [ask for ask in questions(concepts, args.seeds) if not args.rows or ask.row in args.rows]
     if args.limit:
         pairs = [ask for ask in asks if ask.row == "all pairs" and ask.seed == 0]
         asks = [pairs[i] for i in sorted(np.random.default_rng(0).permutation(len(pairs))[: args.limit].tolist())]
@@ -261,7 +270,7 @@ def main() -> None:
     images = bench.draw(asks, bench.model.guidance, bench.model.steps)
     found = bench.judged(asks, images)
     args.work.mkdir(parents=True, exist_ok=True)
-    contact_sheet(asks, images, concepts.styles, args.work / "pictures.png")
+    contact_sheet(asks, images, concepts.styles, args.work / f"pictures{flow}.png")
     result = {
         "sampling": bench.model.config["sampling"],
         "seeds": args.seeds,
@@ -275,7 +284,7 @@ def main() -> None:
     if args.limit:
         log.info("%s", json.dumps(details(asks, found, concepts.styles)))
         return
-    common.write_json(args.out / "evaluation.json", result)
+    common.write_json(figures, result)
     card(args, result)
 
 

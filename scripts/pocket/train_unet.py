@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import common
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eraser_core.pocket.concepts import Concepts, load_concepts
-from eraser_core.pocket.model import Schedule, build_modules
+from eraser_core.pocket.model import Schedule, autoencoder_keys, build_modules, fill_module
 from eraser_core.pocket.tokenizer import CONTEXT_LENGTH, WordTokenizer, build_vocabulary
 
 log = logging.getLogger("pocket.unet")
@@ -92,13 +93,13 @@ class Network(nn.Module):
         return self.unet(latents, steps, encoder_hidden_states=context).sample.float()
 
 
-def views(drawing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [sizes, 64, 64, 3] -> [24, 64, 64, 3]: both directions, moved a little. No resampling: lines stay sharp."""
+def views(drawing: np.ndarray, rng: np.random.Generator, places: int) -> np.ndarray:
+    """uint8 [sizes, 64, 64, 3] -> [6 places, 64, 64, 3]: both directions, moved a little. No resampling: lines stay sharp."""
     out = []
     for page in drawing:
         for flipped in (page, page[:, ::-1]):
-            out.append(flipped)  # one in four stays where it is
-            for _ in range(SHIFTS_PER_VIEW - 1):
+            out.append(flipped)  # the first stays where it is
+            for _ in range(places - 1):
                 out.append(np.roll(flipped, rng.integers(-SHIFT, SHIFT + 1, 2), (0, 1)))
     return np.stack(out)
 
@@ -114,22 +115,28 @@ def shown_pairs(concepts: Concepts) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def encode(args: Namespace, concepts: Concepts, pairs: list[tuple[int, int]]) -> Tensor:
-    """Latents [pairs, 24, 8, 8, 8]. Kept in a file: a resumed run need not encode again."""
-    kept = args.work / "latents.safetensors"
-    if kept.exists() and kept.stat().st_mtime > (args.work / "autoencoder.safetensors").stat().st_mtime:
+def encode(
+    args: Namespace, concepts: Concepts, pairs: list[tuple[int, int]], weights: Path, kept: Path, places: int
+) -> Tensor:
+    """Latents [pairs, 6 places, 8, 8, 8] by the autoencoder in the file `weights`: train_autoencoder.py's own, or a packed checkpoint.
+
+    `kept` holds them: a resumed run need not encode again.
+    """
+    if kept.exists() and kept.stat().st_mtime > weights.stat().st_mtime:
         return load_file(kept)["latents"]
     data = common.read_drawings(args.work)
     autoencoder = AutoencoderTiny(latent_channels=8)
-    autoencoder.load_state_dict(load_file(args.work / "autoencoder.safetensors"))
+    tensors = load_file(weights)
+    own = {name: name for name, _ in autoencoder.named_parameters()}
+    fill_module(autoencoder, own if own.keys() <= tensors.keys() else autoencoder_keys(autoencoder), tensors)
     autoencoder.eval().to(args.device)
     rng, latents = np.random.default_rng(args.seed), []
     where = {code: i for i, code in enumerate(data.codes)}
-    trial = torch.rand(24, 3, 64, 64, device=args.device)
+    trial = torch.rand(6 * places, 3, 64, 64, device=args.device)
     precision = common.choose_precision(args, common.under_autocast(args.device, lambda: autoencoder.encoder(trial)))
     threads = common.Threads(args.device)
     for o, s in pairs:
-        pages = torch.from_numpy(views(data.images[where[concepts.drawn[o].code], s], rng))
+        pages = torch.from_numpy(views(data.images[where[concepts.drawn[o].code], s], rng, places))
         pixels = pages.permute(0, 3, 1, 2).to(args.device).float() / 127.5 - 1
         with common.autocast(args.device, precision):
             latents.append(autoencoder.encoder(pixels).float().cpu().contiguous())
@@ -138,6 +145,13 @@ def encode(args: Namespace, concepts: Concepts, pairs: list[tuple[int, int]]) ->
     log.info("latents %s, mean %.3f, std %.3f", tuple(stacked.shape), float(stacked.mean()), float(stacked.std()))
     save_file({"latents": stacked}, kept)
     return stacked
+
+
+def view_shares(places: int) -> np.ndarray:
+    """[6 places]: how often each of the `views` is shown."""
+    moved = (1 - STILL_SHARE) / max(places - 1, 1)
+    place = [STILL_SHARE] + [moved] * (places - 1) if places > 1 else [1.0]
+    return np.array([size / 2 * share for size in SIZE_SHARES for _ in range(2) for share in place])
 
 
 class Batches:
@@ -154,9 +168,7 @@ class Batches:
         self.tokenizer = WordTokenizer(vocabulary)
         self.alphas = SCHEDULE.alphas_cumprod().float()
         self.queue: list[int] = []
-        moved = (1 - STILL_SHARE) / (SHIFTS_PER_VIEW - 1)
-        place = [STILL_SHARE] + [moved] * (SHIFTS_PER_VIEW - 1)
-        self.shares = np.array([size / 2 * share for size in SIZE_SHARES for _ in range(2) for share in place])
+        self.shares = view_shares(SHIFTS_PER_VIEW)
 
     def draw(self, count: int) -> list[Tensor]:
         """A batch for `loss_of`: latents [b, 8, 8, 8], tokens [b, 16], noise [b, 8, 8, 8], timesteps [b], their alpha_bar [b]."""
@@ -247,7 +259,8 @@ def main() -> None:
     cores = torch.get_num_threads() if torch.device(args.device).type == "cpu" else 1
     concepts = load_concepts()
     pairs = shown_pairs(concepts)
-    latents = encode(args, concepts, pairs)
+    weights, kept = args.work / "autoencoder.safetensors", args.work / "latents.safetensors"
+    latents = encode(args, concepts, pairs, weights, kept, SHIFTS_PER_VIEW)
     train(args, cores, configuration(build_vocabulary(concepts)), latents, pairs, concepts)
 
 

@@ -141,7 +141,7 @@ def test_under_an_edit_the_keys_are_those_of_the_edited_weights(tiny):
     changed = dict(keys)
     with attn2_calls(tiny.network, take), torch.no_grad():
         tiny.predict(noise, t, context)
-    names = {own.removesuffix(".to_k.weight"): key for key, own in tiny._own_name.items() if key in edit.deltas}
+    names = {own.removesuffix(".to_k.weight"): key for key, (own,) in tiny._wiring.names.items() if key in edit.deltas}
     assert set(names) == set(changed)
     for block, key in names.items():
         w = tiny.weights("xattn-kv")[key]

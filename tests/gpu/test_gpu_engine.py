@@ -33,7 +33,7 @@ def _full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def on_gpu() -> PocketDenoiser:
     model = tiny_model()
-    for module in (model.unet, model.text_encoder, model.autoencoder):
+    for module in (model.network, model.text_encoder, model.autoencoder):
         module.to("cuda")
     return PocketDenoiser(model)
 

@@ -125,7 +125,7 @@ def test_a_lora_on_the_model_belongs_to_what_is_edited_and_the_unet_is_not_copie
     comfy: ModuleType, pack: ModuleType
 ) -> None:
     from concept_eraser_pack.nodes.host import model as host_model
-    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
 
     with torch.inference_mode():
         model, clip, _ = comfy.CheckpointLoaderSimple().load_checkpoint(graphs.POCKET)

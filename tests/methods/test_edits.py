@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny_model import settings
 
-from eraser_core.denoiser import Context
 from eraser_core.edits import DenseEdit, LowRankEdit, TextMapEdit, make_edit, null_space
 from eraser_core.erasure import Dense, Erasure, FrozenEdit, LowRank, stack, truncate
 from eraser_core.errors import RequestError
@@ -57,7 +56,7 @@ def test_a_text_map_needs_a_rank(tiny):
 
 def test_a_map_in_the_null_space_leaves_retained_texts_where_they_are(tiny):
     kept = tiny.encode(("a dog", "a car"))
-    basis = null_space([kept], 0.999999)
+    basis = null_space(kept.tokens, 0.999999)
     assert torch.allclose(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-5)
     confined = TextMapEdit(tiny.weights("text"), 4, generator(), basis)
     free = TextMapEdit(tiny.weights("text"), 4, generator())
@@ -74,7 +73,7 @@ def test_a_map_in_the_null_space_leaves_retained_texts_where_they_are(tiny):
 
 def test_too_many_retained_texts_leave_no_null_space():
     with pytest.raises(RequestError, match="retain fewer"):
-        null_space([Context(torch.randn(1, 40, 8))], 0.999)
+        null_space(torch.randn(1, 40, 8), 0.999)
 
 
 def test_a_cut_to_the_full_rank_is_exact_and_to_a_lower_one_the_best():

@@ -25,11 +25,10 @@ def noised(denoiser: Denoiser, z_0: Tensor, batch: int, generator: torch.Generat
     """A batch of latents z_0 [m, c, h, w] noised at random timesteps."""
     schedule = denoiser.schedule
     i = torch.randint(len(z_0), (batch,), generator=generator).to(z_0.device)
-    t = torch.randint(len(schedule.alphas_cumprod), (batch,), generator=generator).to(z_0.device)
+    t = torch.randint(schedule.steps, (batch,), generator=generator).to(z_0.device)
     eps = torch.randn(batch, *z_0.shape[1:], generator=generator).to(z_0)
     a, s = schedule.signal_and_noise(t)
-    target = eps if schedule.prediction == "epsilon" else a * eps - s * z_0[i]
-    return Noised(a * z_0[i] + s * eps, t, target, i)
+    return Noised(a * z_0[i] + s * eps, t, schedule.native(z_0[i], eps, t), i)
 
 
 def loss(denoiser: Denoiser, seen: Noised, context: Context, edit: Edit | None) -> Tensor:

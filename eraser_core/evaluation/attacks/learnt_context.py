@@ -28,19 +28,19 @@ def learn_context(
 ) -> Context:
     """The context [1, n, d] that draws pictures like z_0 [m, c, h, w], beginning at `start` [1, n, d].
 
-    For v-prediction networks the target is v, the same loss up to its weight over timesteps.
+    The target is whatever the network predicts, eps, v or eps - z_0: the same loss up to its weight over timesteps.
     """
     generator = torch.Generator().manual_seed(seed)
     v = start.tokens.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([v], lr=rate)
-    steps = len(denoiser.schedule.alphas_cumprod)
+    steps = denoiser.schedule.steps
     for _ in range(iterations):
         i = torch.randint(len(z_0), (batch,), generator=generator)
         t = torch.randint(steps, (batch,), generator=generator).to(z_0.device)
         eps = torch.randn(batch, *z_0.shape[1:], generator=generator).to(z_0)
         a, s = denoiser.schedule.signal_and_noise(t)
         clean = z_0[i.to(z_0.device)]
-        target = eps if denoiser.schedule.prediction == "epsilon" else a * eps - s * clean
+        target = denoiser.schedule.native(clean, eps, t)
         loss = F.mse_loss(denoiser.predict(a * clean + s * eps, t, start.with_tokens(v).expand(batch), edit), target)
         (v.grad,) = torch.autograd.grad(loss, [v])
         optimizer.step()

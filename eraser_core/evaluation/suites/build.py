@@ -35,7 +35,9 @@ def build(name: str, model: Model, subjects: Sequence[Subject], asked: Asked) ->
     """The suite; RequestError says what it lacks."""
     if name == "pocket":
         if model.concepts is None or model.examiner.judge is None:
-            raise RequestError("the pocket suite needs the pocket model and its judge: give --model pocket")
+            raise RequestError(
+                "the pocket suite needs a pocket model and its judge: give --model pocket or --model pocket-flow"
+            )
         images, seed = 16 if asked.images is None else asked.images, model.examiner.suite_seed
 
         def encode(texts: Sequence[str]) -> Tensor:

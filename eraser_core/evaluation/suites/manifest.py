@@ -119,7 +119,7 @@ def facts(plan: Plan, model: Model) -> dict[str, Any]:
         "family": denoiser.family,
         "base_hash": denoiser.base_hash,
         "prediction": denoiser.schedule.prediction,
-        "schedule_hash": tensors_hash({"alphas_cumprod": denoiser.schedule.alphas_cumprod}),
+        "schedule_hash": tensors_hash(denoiser.schedule.tables()),
         "latent_shape": list(denoiser.latent_shape),
         "dtype": str(next(denoiser.network.parameters()).dtype),
         "models": models,
