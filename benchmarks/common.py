@@ -119,9 +119,9 @@ def machine() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
-def pocket(steps: int | None = None) -> Model:
-    """The pocket model, sampled with `steps` (None: its own)."""
-    return open_model("pocket", device(), steps=steps)
+def pocket(steps: int | None = None, name: str = "pocket") -> Model:
+    """A pocket model, sampled with `steps` (None: its own)."""
+    return open_model(name, device(), steps=steps)
 
 
 def concepts_of(model: Model) -> Concepts:

@@ -1,6 +1,7 @@
 """KPOP over ten objects of the pocket model: does it erase, keep the rest, and come back with its hidden prompt?
 
     python benchmarks/pocket_objects.py            # all rows
+    python benchmarks/pocket_objects.py --model pocket-flow --name flow_objects
     python benchmarks/pocket_objects.py --smoke    # the same code on two objects, a few steps and pictures
 
 Ten objects, two run seeds (each with its own random half of the other objects as retain set), with and without a
@@ -76,6 +77,7 @@ def main() -> int:
     """Run what is missing, print the table and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
+    parser.add_argument("--model", choices=("pocket", "pocket-flow"), default="pocket")
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--images", type=int, default=16, help="pictures a scored column")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
@@ -87,7 +89,7 @@ def main() -> int:
     common.start_logging()
     if args.smoke:
         args.images, args.seeds, args.name, args.objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
-    model = common.pocket(3 if args.smoke else None)
+    model = common.pocket(3 if args.smoke else None, args.model)
     rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
     rows.take(args.take)
     for retain in common.RETAIN[args.retain]:
