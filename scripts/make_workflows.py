@@ -40,7 +40,7 @@ EXAMPLES = REPO / "shared_examples"
 DOCS = REPO / "docs" / "img"
 HELP = REPO / "web" / "docs" / "img"
 THUMBNAIL = 512
-OWN = "erase_from_your_checkpoint"
+OWN = {"erase_from_your_checkpoint": "your checkpoint", "erase_with_flux": "your Flux"}
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -97,7 +97,7 @@ def steady(text: str, name: str) -> dict[str, Any]:
 def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
     """Open every workflow (or those named), press Run, take its picture and make a thumbnail of the first result.
 
-    The one for one's own checkpoint is not run: its thumbnail is a card, what it draws is up to the checkpoint.
+    Those for one's own checkpoint are not run: their thumbnail is a card, what they draw is up to the checkpoint.
     """
     for folder in () if names else ("loras", "hidden_prompts"):
         for path in (BASE / "output" / folder).glob("erased_*"):
@@ -108,8 +108,8 @@ def run_graphs(shown: Any, client: Client, names: Sequence[str]) -> None:
         if names and name not in names:
             continue
         api, _ = numbered(graph)
-        if name == OWN:
-            card("your checkpoint", TARGET / f"{name}.jpg")
+        if name in OWN:
+            card(OWN[name], TARGET / f"{name}.jpg")
             continue
         text = (TARGET / f"{name}.json").read_text(encoding="utf-8")
         shown.evaluate(frontend.LOAD, text)

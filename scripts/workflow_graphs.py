@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.workflow_many import combine_shared_erasures, opt_out_a_list
+from scripts.workflow_objects import erase_an_object, erase_an_object_from_a_transformer, erase_with_flux
 from scripts.workflow_parts import (
     COMPARE,
     DRAW,
@@ -26,39 +27,6 @@ from scripts.workflow_parts import (
     solve,
     train,
 )
-
-
-def erase_an_object() -> Graph:
-    graph = Graph(
-        "## Erase an object\nPress **Run**. The pocket model that comes with this pack forgets how to draw a church: after "
-        "one to two minutes you see churches before, after, and after with the hidden prompt; the guitar stays.\n\nType "
-        "another concept into **concepts**, and what is to be drawn instead into **anchor**. The erasure is saved in "
-        "`output/loras`, the hidden prompt, which is yours alone, in `output/hidden_prompts`."
-    )
-    model, clip, vae = checkpoint(graph)
-    texts = encode(graph, clip, "a church")
-    kept = encode(graph, clip, "a guitar", "kept ")
-    latent = empty_latent(graph)
-    sanitized, hidden = train(
-        graph, model, clip, vae, concepts="church", anchor="castle", filename_prefix="loras/erased_church"
-    )
-    injected = inject(graph, texts, hidden_prompt=hidden)
-    graph.section("Draw the erased concept", fold=True)
-    rows = [
-        draw(graph, "church before", DRAW, model, texts, latent, vae),
-        draw(graph, "church after", DRAW, sanitized, texts, latent, vae),
-        draw(graph, "church with the hidden prompt", DRAW, sanitized, injected, latent, vae),
-    ]
-    graph.section("Compare: erased")
-    compare(graph, "erased object", COMPARE, rows, "a church: before | after | after, with the hidden prompt")
-    graph.section("Draw what is kept", 1, fold=True)
-    rows = [
-        draw(graph, "guitar before", DRAW, model, kept, latent, vae),
-        draw(graph, "guitar after", DRAW, sanitized, kept, latent, vae),
-    ]
-    graph.section("Compare: kept", 1)
-    compare(graph, "kept object", COMPARE, rows, "a guitar: before | after")
-    return graph
 
 
 def erase_a_style() -> Graph:
@@ -313,6 +281,8 @@ def all_graphs(digest: str = "") -> dict[str, Graph]:
     """Every workflow by its file's name. `digest` is the SHA-256 of the shared erasure file, where it is known."""
     return {
         "erase_an_object": erase_an_object(),
+        "erase_an_object_from_a_transformer": erase_an_object_from_a_transformer(),
+        "erase_with_flux": erase_with_flux(),
         "erase_a_style": erase_a_style(),
         "apply_a_shared_erasure": apply_a_shared_erasure(digest),
         "recover_with_the_hidden_prompt": recover_with_the_hidden_prompt(digest),

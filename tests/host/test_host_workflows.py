@@ -16,7 +16,7 @@ from ui_format import to_prompt
 from eraser_core.erasure import LowRank, load_erasure
 from eraser_core.hidden_prompt import load_prompts
 from scripts.workflow_graphs import all_graphs
-from scripts.workflow_parts import EXAMPLE, SD15
+from scripts.workflow_parts import EXAMPLE, FLUX, SD15
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 EXAMPLES = FOLDER.with_name("shared_examples")
@@ -31,6 +31,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # How many output nodes give pictures, and how many text.
 PROMISED = {
     "erase_an_object": (2, 1),
+    "erase_an_object_from_a_transformer": (2, 1),
+    "erase_with_flux": (2, 1),
     "erase_a_style": (2, 1),
     "apply_a_shared_erasure": (1, 2),
     "recover_with_the_hidden_prompt": (1, 0),
@@ -46,6 +48,7 @@ PROMISED = {
 FEW = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": 64, "height": 64, "batch_size": 1},
+    "EmptySD3LatentImage": {"width": 64, "height": 64, "batch_size": 1},
     "ConceptEraser_TrainConceptEraser": {"steps": 2, "batch": 1},
     "ConceptEraser_KPOPSettings": {"latents": "fresh"},
     "ConceptEraser_AttributionMap": {"steps": 2, "batch": 1},
@@ -58,12 +61,13 @@ def read(name: str) -> dict[str, Any]:
 
 
 def shortened(name: str) -> graphs.Prompt:
-    """The workflow in a few steps, with the pocket model in place of a downloaded one."""
+    """The workflow in a few steps, with a pocket model in place of a downloaded one."""
+    standing_in = {SD15: graphs.POCKET, FLUX: "pocket_flow.safetensors"}
     prompt = to_prompt(read(name))
     for node in prompt.values():
         node["inputs"] |= FEW.get(node["class_type"], {})
-        if node["inputs"].get("ckpt_name") == SD15:
-            node["inputs"]["ckpt_name"] = graphs.POCKET
+        if node["inputs"].get("ckpt_name") in standing_in:
+            node["inputs"]["ckpt_name"] = standing_in[node["inputs"]["ckpt_name"]]
     return prompt
 
 
