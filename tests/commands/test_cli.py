@@ -20,7 +20,7 @@ from eraser_core.__main__ import main
 from eraser_core.commands import folder
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import OutputError
-from eraser_core.pocket.model import WEIGHTS
+from eraser_core.pocket.model import FLOW_WEIGHTS, WEIGHTS
 from eraser_core.request import Request
 
 ERASE = ["erase", "--model", "pocket", "--concept", "church", "--anchor", "castle"]
@@ -116,8 +116,12 @@ def test_info_reads_a_file_and_keeps_the_key_seed_to_itself(erased, capsys):
     assert main(["info", "--raw", *files]) == 0
     said = capsys.readouterr().out
     assert "erasure.method: kpop" in said and "hidden_prompt.concepts" in said and "key_seed" not in said
-    assert main(["info", str(WEIGHTS)]) == 0
-    assert "the pocket model" in capsys.readouterr().out
+    for weights, name in ((WEIGHTS, "pocket"), (FLOW_WEIGHTS, "pocket-flow")):
+        assert main(["info", str(weights)]) == 0
+        assert (
+            f"a pocket model, which comes with this program; in commands it is called `--model {name}`"
+            in capsys.readouterr().out
+        )
     assert main(["erase", "--model", str(WEIGHTS), "--concept", "church", "--out", str(erased / "new")]) == 2
     assert "--model pocket" in capsys.readouterr().err
     assert main(["info", "--model", "pocket"]) == 0
