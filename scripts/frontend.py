@@ -68,7 +68,7 @@ HEIGHTS = """async ([api, facts, name]) => {
 EXPORT = """async ([api, name, facts, note, heights]) => {
   await app.loadApiJson(api, name);
   const nodes = (FOLD)(app.graph, facts);
-  const graph = app.graph, gap = 40, title = 30, width = 340, across = 100, pad = 20;
+  const graph = app.graph, gap = 80, title = 30, width = 340, across = 100, pad = 20;
   const tall = TALL;
   const first = Math.min(...Object.values(nodes).map((facts) => facts.column), 0);
   const bottoms = {}, boxes = {}, widths = { [first]: width }, left = {};

@@ -115,7 +115,7 @@ def test_a_plain_lora_is_the_same_change_in_every_spelling(model, erasure, tmp_p
     peft = {}
     for key, entry in erasure.entries.items():
         module = key.rpartition(".")[0]
-        own = model.denoiser._own_name[key].rpartition(".")[0]
+        own = model.denoiser._wiring.names[key][0].rpartition(".")[0]
         tensors = entry.tensors()
         peft[f"unet.{own}.lora_B.weight"] = tensors[".lora_up.weight"].contiguous()
         peft[f"unet.{own}.lora_A.weight"] = tensors[".lora_down.weight"].contiguous()

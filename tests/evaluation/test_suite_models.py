@@ -167,7 +167,7 @@ def test_a_suite_says_what_it_lacks(model, tmp_path, capsys):
     assert main(["benchmark", "i2p", "--model", str(model), *out]) == 2
     assert "--prompts FILE" in capsys.readouterr().err
     assert main(["benchmark", "pocket", "--model", str(model), *out]) == 2
-    assert "needs the pocket model" in capsys.readouterr().err
+    assert "needs a pocket model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

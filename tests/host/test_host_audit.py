@@ -185,7 +185,7 @@ def test_a_model_without_a_judge_is_drawn_and_what_was_not_measured_is_said(
     from comfy.sd import VAE
     from comfy.taesd.taesd import TAESD
     from concept_eraser_pack.nodes.audit_run import run
-    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
     from test_host_bad_nodes import narrow
 
     from eraser_core.erasing import configure, erase

@@ -108,7 +108,7 @@ def test_a_closed_form_is_the_engines_and_the_stock_loader_puts_its_file_on(
     from comfy.sd import load_lora_for_models
     from comfy.utils import load_torch_file
     from concept_eraser_pack.nodes.host import model as host_model
-    from concept_eraser_pack.nodes.host.denoiser import UnloadedDenoiser
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
 
     method = METHODS[name]
     with torch.inference_mode(False), torch.no_grad():
