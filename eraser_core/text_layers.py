@@ -7,35 +7,32 @@ picture into one sequence reads it once, by one matrix at the door.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from .errors import ModelError
 
 
 @dataclass(frozen=True)
 class TextLayers:
     """`reads` finds the weights that text states are multiplied with, `attention` the parameters of all layers in which
-    text and picture meet. `door`: it is one matrix, behind a norm that the text states pass first."""
+    text and picture meet. `door`: it is one matrix; in some models the text states pass a norm first."""
 
-    name: str
     reads: re.Pattern[str]
     attention: re.Pattern[str]
     door: bool
 
 
 TABLE = (
-    TextLayers("Stable Diffusion", re.compile(r"\.attn2\.to_[kv]\."), re.compile(r"\.attn2\."), door=False),
+    # Stable Diffusion
+    TextLayers(re.compile(r"\.attn2\.to_[kv]\."), re.compile(r"\.attn2\."), door=False),
+    # Flux.1, Chroma, Qwen-Image
     TextLayers(
-        "Flux.1, Chroma, Qwen-Image",
         re.compile(r"^diffusion_model\.txt_in\.weight$"),
         re.compile(
             r"^diffusion_model\.(double_blocks\.\d+\.(img|txt)_attn|single_blocks\.\d+\.linear[12]|transformer_blocks\.\d+\.attn)\."
         ),
         door=True,
     ),
+    # Lumina 2, Z-Image
     TextLayers(
-        "Lumina 2, Z-Image",
         re.compile(r"^diffusion_model\.cap_embedder\.1\.weight$"),
         re.compile(r"^diffusion_model\.(layers|noise_refiner|context_refiner)\.\d+\.attention\."),
         door=True,
@@ -59,15 +56,3 @@ def in_attention(key: str) -> bool:
 def is_door(key: str) -> bool:
     """Whether a parameter is the one matrix by which all text enters."""
     return any(row.door and row.reads.search(key) for row in TABLE)
-
-
-def layers_of(keys: Iterable[str]) -> TextLayers:
-    """The row that fits a network's parameters; ModelError where none does."""
-    names = list(keys)
-    for row in TABLE:
-        if any(row.reads.search(key) for key in names):
-            return row
-    raise ModelError(
-        "nothing in this model reads text in a way that is known here: supported are "
-        + "; ".join(r.name for r in TABLE)
-    )

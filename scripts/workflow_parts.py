@@ -15,6 +15,7 @@ SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 SD15_URL = f"https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{SD15}"
 FLUX = "flux1-dev-fp8.safetensors"
 FLUX_URL = f"https://huggingface.co/Comfy-Org/flux1-dev/resolve/main/{FLUX}"
+EULER: dict[str, Any] = {"sampler": "euler", "scheduler": "simple"}  # for flow matching
 MADE_BY = "it comes with ComfyUI-ConceptEraser, in shared_examples: update the pack"
 # Columns, from left to right: no wire leads back.
 START, TEXTS, ERASE, INJECT, DRAW, COMPARE = 0, 1, 2, 3, 4, 6

@@ -53,7 +53,8 @@ class HostDenoiser:
         self.family = host_model.family(model)
         if self.draws and self.family in host_model.CLOSED_ONLY:
             raise ModelError(
-                f"this MODEL ({self.family}) cannot be trained yet: erase with Erase Concepts (closed form), which takes seconds"
+                f"only closed forms work on this MODEL ({self.family}) yet: erase with Erase Concepts (closed form), which takes "
+                "seconds"
             )
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)
@@ -241,7 +242,7 @@ class HostDenoiser:
         if context.pooled is not None and context.size_ids is not None:
             words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
         time = t.float()
-        if self._text_norm is not None:
+        if self.schedule.prediction == "flow":
             words["num_tokens"] = tokens.shape[1]
             sigma = self.schedule.levels(t)[1].to(z_t.device, torch.float32)
             time = self._model.get_model_object("model_sampling").timestep(sigma)

@@ -15,7 +15,7 @@ from eraser_core.hidden_prompt import extend
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target
 from eraser_core.sampling import sample, trajectory
-from eraser_core.text_layers import layers_of
+from eraser_core.text_layers import is_door
 from eraser_core.text_space import last_tokens
 
 DOOR = "diffusion_model.cap_embedder.1.weight"
@@ -79,7 +79,7 @@ def test_names_are_the_hosts_and_every_parameter_has_one(flow):
     own = [name for names in host_names(flow.network, CONFIG).values() for name in names]
     assert sorted(own) == sorted(name for name, _ in flow.network.named_parameters())
     assert list(flow.weights("xattn-kv")) == [DOOR]
-    assert layers_of(flow.all_weights()).door
+    assert is_door(DOOR) and not is_door(QKV)
     attention = flow.weights("xattn")
     assert DOOR in attention and QKV in attention and not any("feed_forward" in key for key in attention)
     assert attention.keys().isdisjoint(flow.weights("noxattn"))

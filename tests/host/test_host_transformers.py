@@ -12,6 +12,7 @@ from eraser_core.denoiser import Context
 from eraser_core.erasing import configure, erase
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import ModelError, RequestError
+from eraser_core.many.combine import CombineSettings, combine, source
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target
 from eraser_core.text_layers import reads_text
@@ -212,6 +213,19 @@ def test_the_stock_loader_puts_the_file_on_to_the_last_bit(denoiser: Any, tmp_pa
     assert not torch.equal(ours, weight)
 
 
+def test_erasures_are_combined_into_one(denoiser: Any) -> None:
+    """The combined file does what the first file does and the second does not."""
+    pair = ("a church on a table", "a castle on a table")
+    alone = [Request((target,), asked().retain) for target in asked().targets]
+    made = [
+        erase(denoiser, r, METHODS["uce"], configure(METHODS["uce"], denoiser.family, r, {})).erasure for r in alone
+    ]
+    sources = [source(f"{i}", erasure) for i, erasure in enumerate(made)]
+    joint = combine(denoiser, sources, CombineSettings()).erasure
+    assert "a soccer ball" in joint.facts["erasure.targets"] and len(joint.entries) == 1
+    assert moved(denoiser, joint.entries, *pair) > 0.05 + moved(denoiser, made[1].entries, *pair)
+
+
 def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> None:
     from concept_eraser_pack.nodes import closed_form, closed_form_run
     from concept_eraser_pack.nodes.host import model as host_model
@@ -231,7 +245,7 @@ def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> 
 def test_training_is_refused_in_words(pack: ModuleType) -> None:
     from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
 
-    with pytest.raises(ModelError, match=r"cannot be trained yet.*closed form"):
+    with pytest.raises(ModelError, match=r"only closed forms work on this MODEL \(flux1\)"):
         HostDenoiser(model_of("flux1"), clip_of("flux1"), 64, 64)
 
 
