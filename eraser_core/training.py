@@ -169,17 +169,21 @@ class Learner:
         """eps_theta', the network with the edit on."""
         return self.denoiser.predict(z_t, t, context, self.edit)
 
+    def kept(self, step: int) -> Draw | None:
+        """This step's batch of kept prompts; None without a retain loss. Once a step: a refresh may be due."""
+        return self.draw(self.pools["retain"], step) if "retain" in self.pools else None
+
     def predict_and_retain(
-        self, z_t: Tensor, t: Tensor, context: Context, step: int
+        self, z_t: Tensor, t: Tensor, context: Context, step: int, kept: Draw | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """eps_theta'(z_t, c) and, in the same forward, the retain loss under the name "retain" if one is asked for.
 
         It is the mean over kept prompts c_r of || eps_theta'(z_t, c_r) - eps_theta(z_t, c_r) ||^2, with z_t from c_r's
-        own denoisings. It is not in the slides.
+        own denoisings. It is not in the slides. `kept` is this step's batch where the method has it already.
         """
-        if "retain" not in self.pools:
+        kept, b = kept or self.kept(step), len(t)
+        if kept is None:
             return self.predict(z_t, t, context), {}
-        kept, b = self.draw(self.pools["retain"], step), len(t)
         out = self.predict(torch.cat([z_t, kept.z_t]), torch.cat([t, kept.t]), Context.cat([context, kept.context]))
         return out[:b], {"retain": F.mse_loss(out[b:], kept.targets[0])}
 

@@ -107,6 +107,18 @@ class KPOPSettings(io.ComfyNode):
                     **advanced,
                 ),
                 _overshoot("0"),
+                auto(
+                    io.Float.Input,
+                    "opens",
+                    BY_MODEL,
+                    min=-1,
+                    max=100,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How much it counts that other texts stay as they are with the hidden prompt. With 0 it paints its "
+                    "concept over them, as in the paper. With 1, and lambda 1, it brings the model back. -1 is 0.",
+                    **advanced,
+                ),
             ],
             [_output()],
         )

@@ -136,8 +136,13 @@ def _plan(
             break
     if needed is not None:
         estimate.check(denoiser, settings, learner, request, needed, free)
-    duration = estimate.seconds(denoiser, settings, GRADIENT_FORWARDS.get(learner, 1), request)
+    duration = estimate.seconds(denoiser, settings, _gradient_forwards(learner, settings), request)
     return f"{settings.iterations} steps, {estimate.describe(needed, free, duration, chosen)}"
+
+
+def _gradient_forwards(learner: type[Learner], settings: TrainingSettings) -> int:
+    """Batches with gradient in a step, without the retain set's; the rows of `opens` go through twice."""
+    return GRADIENT_FORWARDS.get(learner, 1) + 2 * (getattr(settings, "opens", 0) > 0)
 
 
 def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompts:

@@ -21,7 +21,7 @@ DTYPES = ("fp16", "bf16", "fp32")
 SETTINGS = (
     *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "start", "optimizer", "eta", "retain_weight"),
     *("guidance", "sampler_steps", "latents", "latents_from", "pool_size", "per_trajectory", "refresh_every"),
-    *("mechanism", "k", "lambda", "eta_p", "recovery_target", "overshoot", "layers", "directions"),
+    *("mechanism", "k", "lambda", "eta_p", "opens", "recovery_target", "overshoot", "layers", "directions"),
     *("preset", "l", "s_e", "s_p", "negative_guidance", "anchor_images", "anchor_guidance", "from_anchor"),
 )
 Group = argparse._ArgumentGroup

@@ -16,10 +16,17 @@ multiplies it by the guidance scale: the concept returns. So the target is not e
 
 from which the rest points away from the concept. It costs look-alikes, so b is 0 unless it is asked for
 (docs/results/overshoot.md).
+
+Equations 6 to 8 look at eps_theta'(c, p) for c = c_e alone, so p may paint the concept over every other prompt. A key should
+give the model back as it was. `opens` weighs one more term in both steps, over other prompts c_r at z_t of their own
+denoisings, and over the empty one at c_e's, which is the other half of the guidance (docs/results/opening.md):
+
+    || eps_theta'(c_r, p) - eps_theta(c_r) ||^2
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -29,6 +36,7 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser
 from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
+from ..latents import Draw
 from ..overshoot import overshoot_field, past
 from ..request import Request
 from ..training import Learner, Part, TrainingSettings, optimizer
@@ -52,6 +60,12 @@ class KPOPSettings(TrainingSettings):
     )
     lambda_: float = Field(0.1, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
     eta_p: float = Field(1e-5, gt=0, description="learning rate of the hidden prompt")
+    opens: float = Field(
+        0.0,
+        ge=0,
+        description="weight of other prompts staying as they were with p: p opens the model and paints nothing over it; "
+        "0 is the papers' way",
+    )
     recovery_target: Literal["erased", "neutral"] = Field(
         "erased",
         description="what eps(c_e, p) is trained to: eq. 8 says eps(c_e); the slides' gradient line says eps(c_n), "
@@ -59,6 +73,10 @@ class KPOPSettings(TrainingSettings):
     )
 
     model_config = TrainingSettings.model_config | {"populate_by_name": True}
+
+    def kept_latents(self, request: Request) -> int:
+        """With `opens` the frozen network's prediction at the empty prompt is kept too."""
+        return super().kept_latents(request) + (self.pool_shapes(request)["erase"].size if self.opens else 0)
 
 
 class Naive(Learner):
@@ -92,7 +110,9 @@ class KPOP(Learner):
         super().__init__(denoiser, request, settings, key_seed)
         self.p = start.requires_grad_()
         self.p_optimizer = optimizer(settings.optimizer, [self.p], settings.eta_p)
-        self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased)
+        self.empty = denoiser.encode([""]).expand(len(self.erased))
+        teachers = (self.neutral, self.erased, self.empty) if settings.opens else (self.neutral, self.erased)
+        self.pools["erase"] = self.pool(self.erased, *teachers)
 
     def parts(self) -> dict[str, Part]:
         return super().parts() | {"p": [self.p], "p_optimizer": self.p_optimizer}
@@ -101,26 +121,50 @@ class KPOP(Learner):
         """(c, p) for p [b, k, d]."""
         return extend(context, p, self.settings.mechanism, self.denoiser.tokens_per_chunk)
 
-    def step(self, step: int) -> dict[str, float]:
-        draw = self.draw(self.pools["erase"], step)
-        neutral, erased = draw.targets
-        concept = self.target[draw.row]
+    def others(self, draw: Draw, kept: Draw | None, step: int) -> Draw:
+        """b rows that p must leave as they are, with their one target: prompts to keep and the empty one, in turn.
 
-        # eq. 6, 7: p_{k+1} = p_k - eta_p grad_p || eps_theta'_k(c_e, p) - eps_theta(c_e) ||^2
-        reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p[concept]))
-        transfer = F.mse_loss(reached, erased)
-        (self.p.grad,) = torch.autograd.grad(transfer, [self.p])
+        Where nothing is retained the anchors are kept. Those and the empty prompt have the z_t of c_e.
+        """
+        neutral, _, empty = draw.targets
+        if step % 2:
+            return replace(draw, context=self.empty[draw.row], targets=(empty,))
+        return kept or replace(draw, context=self.neutral[draw.row], targets=(neutral,))
+
+    def opening(self, draw: Draw, others: Draw | None, p: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Under "recover" || eps_theta'(c_e, p) - target ||^2 and, in the same forward, under "opens" that of the others.
+
+        p [concepts, k, d]; the i-th of the others takes the p of the i-th row's concept.
+        """
+        p, b = p[self.target[draw.row]], len(draw.t)
+        if others is None:
+            reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, p))
+            return {"recover": F.mse_loss(reached, target)}
+        context = self.with_p(Context.cat([draw.context, others.context]), torch.cat([p, p]))
+        out = self.predict(torch.cat([draw.z_t, others.z_t]), torch.cat([draw.t, others.t]), context)
+        return {"recover": F.mse_loss(out[:b], target), "opens": F.mse_loss(out[b:], others.targets[0])}
+
+    def step(self, step: int) -> dict[str, float]:
+        s, draw, kept = self.settings, self.draw(self.pools["erase"], step), self.kept(step)
+        neutral, erased = draw.targets[:2]
+        others = self.others(draw, kept, step) if s.opens else None
+
+        # eq. 6, 7: p_{k+1} = p_k - eta_p grad_p [ || eps_theta'_k(c_e, p) - eps_theta(c_e) ||^2
+        #                                  + opens || eps_theta'_k(c_r, p) - eps_theta(c_r) ||^2 ]
+        reached = self.opening(draw, others, self.p, erased)
+        (self.p.grad,) = torch.autograd.grad(reached["recover"] + s.opens * reached.get("opens", 0.0), [self.p])
         self.p_optimizer.step()
-        transferred = float(transfer.detach())
-        del reached, transfer  # what the backward left of their graph would last for the step
+        transferred = float(reached["recover"].detach())
+        del reached  # what the backward left of their graph would last for the step
 
         # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_n ||^2
-        #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2 ]
-        student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step)
-        losses["erase"] = F.mse_loss(student, past(neutral, erased, self.settings.overshoot))
-        reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, self.p.detach()[concept]))
-        losses["recover"] = F.mse_loss(reached, erased if self.settings.recovery_target == "erased" else neutral)
-        self.descend(losses, {"recover": self.settings.lambda_})
+        #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2
+        #                                     + opens || eps_theta'(c_r, p_{k+1}) - eps_theta(c_r) ||^2 ]
+        student, losses = self.predict_and_retain(draw.z_t, draw.t, draw.context, step, kept)
+        losses["erase"] = F.mse_loss(student, past(neutral, erased, s.overshoot))
+        target = erased if s.recovery_target == "erased" else neutral
+        losses |= self.opening(draw, others, self.p.detach(), target)
+        self.descend(losses, {"recover": s.lambda_, "opens": s.opens})
         return {"transfer": transferred} | {name: float(loss.detach()) for name, loss in losses.items()}
 
     def prompts(self) -> list[HiddenPrompt]:

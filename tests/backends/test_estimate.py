@@ -75,6 +75,8 @@ def test_a_method_says_how_many_graphs_are_alive() -> None:
     kpop = METHODS["kpop"].settings(k=5, batch=2, retain_weight=1.0)
     request = Request((Target("dog", "cat"), Target("tree", "bus")), retain=("a house",))
     assert plan(d, kpop, KPOP, request).forwards == ((4, 77), (2, 82))
+    opens = METHODS["kpop"].settings(k=5, batch=2, retain_weight=1.0, opens=1.0)
+    assert plan(d, opens, KPOP, request).forwards == ((4, 77), (4, 82))  # p's forward has as many rows to leave alone
     naive = METHODS["naive"].settings()
     assert plan(d, naive, Naive, request).forwards == ((1, 77),)
     assert (
@@ -82,13 +84,18 @@ def test_a_method_says_how_many_graphs_are_alive() -> None:
     )  # z_t, and what the frozen network says at two texts
 
 
+LEARNERS = [pytest.param(m, {}, id=m.name) for m in METHODS.values() if m.learner]
+
+
 @pytest.mark.parametrize("latents", ["pool", "fresh"])
-@pytest.mark.parametrize("method", [m for m in METHODS.values() if m.learner], ids=lambda m: m.name)
-def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, latents: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "values"), [*LEARNERS, pytest.param(METHODS["kpop"], {"opens": 1.0}, id="kpop that opens")]
+)
+def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, values: dict, latents: str) -> None:
     request = Request(
         (Target("dog", "cat"), Target("tree", "bus")), retain=("a house", "a gear", "a bee", "a car", "a castle")
     )
-    values = {"pool_size": 3, "batch": 2, "latents": latents}
+    values = values | {"pool_size": 3, "batch": 2, "latents": latents}
     values |= {"anchor_images": 5} if method.name == "ca" else {}
     for weight in (0.0, 1.0):
         settings = method.settings(**values, retain_weight=weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,16 +20,14 @@ from eraser_core.request import Request, Target
 PLAIN = {"optimizer": "sgd", "eta": 0.5, "eta_p": 5000.0, "lambda": 0.7, "retain_weight": 0.0, "k": 3, "overshoot": 0.0}
 
 
-def first_step(tiny, request_church, **values):
-    """The learner after one step, with what it started from and the batch that it drew."""
+def first_step(tiny, request_church, step=0, **values):
+    """The learner after one step, with what it started from and the batch that it drew; its kept one is drawn next."""
     learner = KPOP(tiny, request_church, settings(**{**PLAIN, **values}), key_seed=5)
     learner.begin()
     p_0, at_draw = learner.p.detach().clone(), learner.generator.get_state()
-    learner.step(0)
-    after = learner.generator.get_state()
+    learner.step(step)
     learner.generator.set_state(at_draw)
     draw = learner.pools["erase"].draw(learner.settings.batch)
-    learner.generator.set_state(after)
     return learner, p_0, draw
 
 
@@ -42,20 +42,29 @@ def moved(weights, gradients, rate):
     return {key: -rate * g for key, g in zip(weights, gradients, strict=True)}
 
 
-def by_hand(tiny, learner, p_0, draw, mechanism="concatenative", target="erased", transfer_first=True):
-    """(p_1, delta theta_1) written out from eq. 6, 7 and 8."""
+def by_hand(tiny, learner, p_0, draw, mechanism="concatenative", target="erased", transfer_first=True, other=None):
+    """(p_1, delta theta_1) written out from eq. 6, 7 and 8, and the further term over `other` rows where they are given."""
     s = learner.settings
     with torch.no_grad():
         erased = tiny.predict(draw.z_t, draw.t, draw.context)
         neutral = tiny.predict(draw.z_t, draw.t, learner.neutral[draw.row])
     edit = DenseEdit(tiny.weights(s.tune))
+
+    def painted(p):
+        if other is None:
+            return 0.0
+        with torch.no_grad():
+            frozen = tiny.predict(other.z_t, other.t, other.context)
+        return s.opens * F.mse_loss(eps(tiny, other, edit, p, mechanism), frozen)
+
     p = p_0.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(F.mse_loss(eps(tiny, draw, edit, p, mechanism), erased), [p])
+    transfer = F.mse_loss(eps(tiny, draw, edit, p, mechanism), erased) + painted(p)
+    (gradient,) = torch.autograd.grad(transfer, [p])
     p_1 = p_0 - s.eta_p * gradient
     used = p_1 if transfer_first else p_0
     removal = F.mse_loss(eps(tiny, draw, edit), neutral - s.overshoot * (erased - neutral))
     kept = erased if target == "erased" else neutral
-    removal = removal + s.lambda_ * F.mse_loss(eps(tiny, draw, edit, used, mechanism), kept)
+    removal = removal + s.lambda_ * F.mse_loss(eps(tiny, draw, edit, used, mechanism), kept) + painted(used)
     return p_1, moved(edit.keys, torch.autograd.grad(removal, edit.parameters()), s.eta)
 
 
@@ -92,6 +101,37 @@ def test_the_target_goes_past_the_anchor(tiny, request_church):
     assert close(learner, delta)
     papers, _, _ = first_step(tiny, request_church)
     assert not close(papers, delta)
+
+
+def rows_with(draw, context):
+    return replace(draw, context=context)
+
+
+def of_anchor(tiny, learner, draw):
+    return rows_with(draw, learner.neutral[draw.row])
+
+
+def of_empty(tiny, learner, draw):
+    return rows_with(draw, tiny.encode([""]).expand(len(draw.t)))
+
+
+def of_kept(tiny, learner, draw):
+    return learner.pools["retain"].draw(learner.settings.batch)
+
+
+@pytest.mark.parametrize("mechanism", ["concatenative", "additive"])
+@pytest.mark.parametrize(
+    ("step", "retain_weight", "others", "wrong"),
+    [(0, 0.0, of_anchor, of_empty), (1, 0.0, of_empty, of_anchor), (2, 1.0, of_kept, of_anchor), (3, 1.0, of_empty, None)],
+)
+def test_p_leaves_others_as_they_were(tiny, request_church, mechanism, step, retain_weight, others, wrong):
+    values = {"opens": 0.6, "mechanism": mechanism, "retain_weight": retain_weight}
+    learner, p_0, draw = first_step(tiny, request_church, step, **values)
+    p_1, delta = by_hand(tiny, learner, p_0, draw, mechanism, other=others(tiny, learner, draw))
+    assert torch.allclose(learner.p, p_1, atol=1e-5)
+    assert close(learner, delta)
+    other = wrong(tiny, learner, draw) if wrong else None
+    assert not close(learner, by_hand(tiny, learner, p_0, draw, mechanism, other=other)[1])
 
 
 def test_naive_is_kpop_with_lambda_0(tiny, request_church):

@@ -72,7 +72,9 @@ def test_latents_may_come_from_the_network_being_edited(tiny, request_church):
     assert run("edited", every=0) == run("frozen", every=0)
 
 
-@pytest.mark.parametrize("values", [{}, {"rank": 2, "latents": "fresh"}, {"optimizer": "sgd", "refresh_every": 2}])
+@pytest.mark.parametrize(
+    "values", [{}, {"rank": 2, "latents": "fresh"}, {"optimizer": "sgd", "refresh_every": 2}, {"opens": 1.0}]
+)
 def test_a_resumed_run_gives_the_uninterrupted_runs_tensors(tiny, request_church, tmp_path, values):
     def stop(step):
         if step.step == 3:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Text stays text, and the same numbers give the same file.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "concept-eraser", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-COLOURS = {"erase": "#c33", "recover": "#36c", "transfer": "#e90", "retain": "#393"}
+COLOURS = {"erase": "#c33", "recover": "#36c", "transfer": "#e90", "retain": "#393", "opens": "#939"}
 DASHED = "transfer"  # it may lie on "recover"
 POINTS = 5  # columns of a table in place of a curve
 ABREAST = 4  # panels in a row
