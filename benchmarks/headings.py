@@ -27,6 +27,7 @@ HEADINGS = {
     "forged1": "drawn with a random prompt",
     "forged_other1": "drawn with another concept's prompt",
     "kept_with_p1": "other prompts right, hidden prompt added",
+    "kept_with_p1_both": "other prompts right, in both halves",
     "learnt1": "learnt again",
     "same3": "same prompt with the anchor, guidance 3",
     "same6": "same prompt with the anchor, guidance 6",
@@ -93,7 +94,16 @@ HEADINGS = {
     "step": "training step",
 }
 # Figures that stand apart in a second table: what brings the concept back, and what the run took.
-BACK = ("recovery1", "recovery1_both", "forged1", "forged_other1", "kept_with_p1", "learnt1", "seconds")
+BACK = (
+    "recovery1",
+    "recovery1_both",
+    "forged1",
+    "forged_other1",
+    "kept_with_p1",
+    "kept_with_p1_both",
+    "learnt1",
+    "seconds",
+)
 VALUES = {
     "sd": "untouched model",
     "sd1": "SD 1.5",

@@ -109,6 +109,7 @@ COLUMNS = {
     "pool": {"esr1", "psr1", "rows_nograd", "rows_grad", "seconds", "n"},
     "methods": SHARES,
     "overshoot": {"same3", "alone6", "esr1", "psr1", "recovery1"},
+    "opening": SHARES | {"kept_with_p1", "kept_with_p1_both", "recovery1_both"},
     "widths": {"reached", "moved", "concepts"},
     "cost": {"method", "seconds", "rows_nograd", "rows_grad", "peak_bytes"},
 }

@@ -122,7 +122,12 @@ def of_kept(tiny, learner, draw):
 @pytest.mark.parametrize("mechanism", ["concatenative", "additive"])
 @pytest.mark.parametrize(
     ("step", "retain_weight", "others", "wrong"),
-    [(0, 0.0, of_anchor, of_empty), (1, 0.0, of_empty, of_anchor), (2, 1.0, of_kept, of_anchor), (3, 1.0, of_empty, None)],
+    [
+        (0, 0.0, of_anchor, of_empty),
+        (1, 0.0, of_empty, of_anchor),
+        (2, 1.0, of_kept, of_anchor),
+        (3, 1.0, of_empty, None),
+    ],
 )
 def test_p_leaves_others_as_they_were(tiny, request_church, mechanism, step, retain_weight, others, wrong):
     values = {"opens": 0.6, "mechanism": mechanism, "retain_weight": retain_weight}
