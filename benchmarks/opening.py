@@ -4,9 +4,9 @@
     python benchmarks/opening.py --retain no    # without one: the anchors are kept
     python benchmarks/opening.py --smoke
 
-Objects of the pocket model by KPOP: with its defaults, and with other prompts held as they were with p. The weights were chosen
-on guitar, dog and truck, which are not among the objects. Pictures by DPM-Solver++ in 8 steps. A row a (setting, concept,
-retain set, seed) in out/benchmarks/opening.json; a rerun goes on.
+Objects of the pocket model by KPOP: with its defaults, and with other prompts held as they were with p, which is further
+tokens of the text or is added to its tokens. The weights were chosen on guitar, which is not among the objects. Pictures by
+DPM-Solver++ in 8 steps. A row a (setting, concept, retain set, seed) in out/benchmarks/opening.json; a rerun goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.models import Model, open_model
 
 OPENS = {"opens": 1.0, "lambda": 1.0}
-SETTINGS: Mapping[str, Mapping[str, float]] = {"default": {}, "opens": OPENS}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "opens": OPENS,
+    "opens, additive": {**OPENS, "mechanism": "additive"},
+}
 KEY = ("setting", "concept", "retain_set", "seed", "n")
 COLUMNS = (
     *("esr1", "esr1_synonym", "psr1", "psr1_before", "psr1_retained"),

@@ -341,6 +341,7 @@ ROWS: list[Bad] = [
     *seldom("KPOPSettings", "eta_p"),
     *seldom("KPOPSettings", "guidance"),
     *seldom("KPOPSettings", "retain_weight"),
+    *seldom("KPOPSettings", "opens"),
     *rows(
         "KPOPSettings",
         ({"k": 0}, "k: input should be"),
