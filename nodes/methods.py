@@ -63,16 +63,7 @@ class KPOPSettings(io.ComfyNode):
                     tooltip="Guidance scale (at least 1) of the pictures that are learnt from. -1 is 3.",
                     **advanced,
                 ),
-                auto(
-                    io.Float.Input,
-                    "retain_weight",
-                    BY_MODEL,
-                    min=-1,
-                    max=100,
-                    step=0.1,
-                    tooltip=RETAIN,
-                    **advanced,
-                ),
+                auto(io.Float.Input, "retain_weight", BY_MODEL, min=-1, max=100, step=0.1, tooltip=RETAIN, **advanced),
                 field(
                     io.Combo.Input,
                     "recovery_target",
@@ -107,17 +98,11 @@ class KPOPSettings(io.ComfyNode):
                     **advanced,
                 ),
                 _overshoot("0"),
-                auto(
-                    io.Float.Input,
+                _later(
                     "opens",
-                    BY_MODEL,
-                    min=-1,
-                    max=100,
-                    step=0.1,
-                    optional=True,
-                    tooltip="How much it counts that other texts stay as they are with the hidden prompt. With 0 it paints its "
+                    "How much it counts that other texts stay as they are with the hidden prompt. With 0 it paints its "
                     "concept over them, as in the paper. With 1, and lambda 1, it brings the model back. -1 is 0.",
-                    **advanced,
+                    most=100,
                 ),
             ],
             [_output()],
@@ -290,9 +275,13 @@ def _overshoot(stands_for: str) -> Any:
         "How far past its anchor the concept is moved. 0 is the papers' way, with which the anchor in a negative prompt "
         f"brings the concept back. More can harm what looks alike. -1 is {stands_for}."
     )
-    # Optional: workflows that were saved before it was there have no such value.
-    words: dict[str, Any] = {"min": -1, "max": 4, "step": 0.05, "round": False, "optional": True, "advanced": True}
-    return auto(io.Float.Input, "overshoot", BY_MODEL, tooltip=tooltip, **words)
+    return _later("overshoot", tooltip, most=4)
+
+
+def _later(name: str, tooltip: str, most: float) -> Any:
+    """An optional number: workflows that were saved before it was there have no such value."""
+    words: dict[str, Any] = {"min": -1, "max": most, "step": 0.05, "round": False, "optional": True, "advanced": True}
+    return auto(io.Float.Input, name, BY_MODEL, tooltip=tooltip, **words)
 
 
 def _count(name: str, tooltip: str) -> Any:
