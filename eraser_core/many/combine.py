@@ -33,6 +33,7 @@ from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
 from ..request import Request
 from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
+from .sums import Sums
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
 MISSED = 1e-4  # of the change's sum of squares, which a rank that is not given leaves out at most
@@ -201,20 +202,10 @@ def _solve(
     """dW [out, d] float32 of every layer that some file changes, on the weights' device."""
     inverse = torch.linalg.inv(normal_matrix(c, kept, settings.kept, settings.ridge)).float()
     device = next(iter(weights.values())).device
-    sums: dict[str, Tensor] = {}
+    sums = Sums(weights, device)
     for one, states_of_one in zip(sources, states, strict=True):
-        s = states_of_one.float().to(device)
-        read: tuple[Tensor, Tensor] | None = None  # closed forms have one `down` in all layers
-        for key, entry in one.erasure.entries.items():
-            if key not in sums:
-                sums[key] = torch.zeros(weights[key].shape, device=device)
-            if not isinstance(entry, LowRank):
-                sums[key].addmm_(entry.delta().to(device) @ s.T, s)
-                continue
-            if read is None or not torch.equal(read[0], entry.down):
-                read = entry.down, entry.down.to(device, torch.float32) @ s.T @ s
-            sums[key].addmm_(entry.up.to(device, torch.float32), read[1], alpha=entry.scale)
-    return {key: total @ inverse.to(device) for key, total in sums.items()}
+        sums.add(one.erasure.entries, states_of_one.float())
+    return {key: total @ inverse.to(device) for key, total in sums.whole().items()}
 
 
 def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[str, Entry], float]:
