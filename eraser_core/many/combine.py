@@ -214,31 +214,29 @@ def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[s
     One decomposition serves all layers: sum_l dW_l^T dW_l. The second value is the share of the change on the concepts'
     prompts (c [d, d]) that is missed. A layer whose change takes fewer numbers as it is stays as it is.
     """
-    first = next(iter(solved.values()))
-    gram = torch.zeros(first.shape[1], first.shape[1], device=first.device)
+    device, d = next((delta.device, delta.shape[1]) for delta in solved.values())
+    grams: dict[int, Tensor] = {}  # by a layer's rows: they say whether it is cut
     for delta in solved.values():
+        gram = grams.setdefault(len(delta), torch.zeros(d, d, device=device))
         gram.addmm_(delta.T, delta)
-    s, v = torch.linalg.eigh(gram.cpu().double())
+    of_rows = {rows: gram.cpu().double() for rows, gram in grams.items()}
+    gram_of_all = torch.stack(list(of_rows.values())).sum(0)
+    s, v = torch.linalg.eigh(gram_of_all)
     s, v = s.flip(0).clamp(min=0), v.flip(1)
     share = s.cumsum(0) / s.sum().clamp(min=1e-300)
     r = min(rank or int((share < 1 - MISSED).sum()) + 1, len(s))
-    down, others = v[:, :r].float().to(first.device), v[:, r:].float().to(first.device)
+    cut = {rows for rows in of_rows if rank or r * (rows + d) < rows * d}
     # Half precision holds numbers of one size best: both factors of a direction get the same.
-    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25).float().to(first.device)
-    # In the concepts' own metric: || dW others others^T C^(1/2) ||^2 over || dW C^(1/2) ||^2
-    metric, rest = c.float().to(first.device), others.T @ c.float().to(first.device) @ others
-    entries: dict[str, Entry] = {}
-    missed = whole = 0.0
-    for key, delta in solved.items():
-        out, d = delta.shape
-        whole += float(((delta @ metric) * delta).sum())
-        if not rank and r * (out + d) >= out * d:
-            entries[key] = Dense(delta)
-            continue
-        left = delta @ others
-        missed += float(((left @ rest) * left).sum())
-        entries[key] = LowRank(delta @ down / even, (down * even).T.contiguous())
-    return entries, (max(missed, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
+    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25)
+    down, up = (v[:, :r] * even).T.float().to(device).contiguous(), (v[:, :r] / even).float().to(device)
+    entries: dict[str, Entry] = {
+        key: LowRank(delta @ up, down) if len(delta) in cut else Dense(delta) for key, delta in solved.items()
+    }
+    # In the concepts' own metric: sum_l || dW_l others others^T C^(1/2) ||^2 over sum_l || dW_l C^(1/2) ||^2
+    others = v[:, r:]
+    rest = sum((others.T @ of_rows[rows] @ others * (others.T @ c @ others)).sum() for rows in cut)
+    whole = float((gram_of_all * c).sum())
+    return entries, (max(float(rest), 0.0) / whole) ** 0.5 if whole > 0 else 0.0
 
 
 def refitted(weights: Mapping[str, Tensor], joint: Erasure, own: Erasure, p: HiddenPrompt) -> HiddenPrompt:
