@@ -34,7 +34,7 @@ from eraser_core.optout.ledger import Ledger
 from eraser_core.request import Request, Target
 from eraser_core.retain_lists import words_of
 from eraser_core.text_moments import KEPT, RIDGE, kept_moment, solved_map
-from eraser_core.text_space import entries, factored
+from eraser_core.text_space import entries
 
 COLUMNS = ("way", "model", "files", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
 RANK, SETS = 16, 8
@@ -105,8 +105,8 @@ def opted_out(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
         ledger.update(request.targets)
         kept = kept_moment(model, request, general=True)
         read = time.monotonic()
-        e = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
-        made = entries(model.weights("xattn-kv"), *factored(e), "kv")
+        found = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
+        made = entries(model.weights("xattn-kv"), *found.factors(), "kv")
         solved = time.monotonic()
     names = model.file_names()
     modules = {key.rpartition(".")[0]: names[key.rpartition(".")[0]] for key in made}

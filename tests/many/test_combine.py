@@ -150,7 +150,7 @@ def test_the_general_vocabulary_is_read_once_and_leaves_the_concepts_out(model, 
 
 def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
     request = Request(tuple(Target(f"a {n}", a, (), TEMPLATES) for n, a in NAMES.items()), KEPT)
-    e = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True)
+    e = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True).e
     identity = torch.eye(len(e), dtype=e.dtype)
 
     def states(prompt: str) -> torch.Tensor:
@@ -163,6 +163,25 @@ def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
         assert distance(moved, states(anchor)) < 0.5 * distance(states(f"a {name}"), states(anchor))
     for word in KEPT:
         assert distance(states(word) @ (identity + e).T, states(word)) < 0.05
+
+
+def test_the_factors_leave_out_what_moves_no_text(model):
+    """What is cut off is little of how far the texts are moved, though it is more of the matrix E."""
+    request = Request(tuple(Target(f"a {n}", a, (), TEMPLATES) for n, a in NAMES.items()), KEPT)
+    found = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True)
+
+    def missed(left: torch.Tensor, right: torch.Tensor) -> float:
+        root = torch.linalg.cholesky(found.moment)
+        return float(((left @ right.T - found.e) @ root).square().sum() / (found.e @ root).square().sum())
+
+    left, right = found.factors()
+    assert missed(left, right) <= 1.001e-4
+    assert missed(left[:, :-1], right[:, :-1]) > 1e-4  # no column too many
+    u, s, vh = torch.linalg.svd(found.e)
+    plain = int(((s**2).cumsum(0) / (s**2).sum() < 1 - 1e-4).sum()) + 1
+    assert left.shape[1] < 0.7 * plain
+    r = left.shape[1]
+    assert missed(u[:, :r] * s[:r], vh[:r].T) > 1.2e-4  # E's own largest directions are not those
 
 
 def test_a_concept_counts_once_however_many_templates(model):
