@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 from unittest.mock import patch
@@ -72,6 +73,7 @@ def model_of(family: str, others: dict[str, Any] | None = None) -> Any:
     import comfy.supported_models as host
 
     name, word, sizes = MODELS[family]
+    sizes = sizes | _asked_by_newer(family)
     config = getattr(host, name)({**sizes, **({"image_model": word} if word else {}), **(others or {})})
     config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
@@ -81,6 +83,15 @@ def model_of(family: str, others: dict[str, Any] | None = None) -> Any:
     if family == "z-image":
         config.unet_config["dim"] = 3840  # by which the host tells it from Lumina 2; the weights here stay narrow
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def _asked_by_newer(family: str) -> dict[str, Any]:
+    """What hosts of 2026 want to be told besides."""
+    from comfy.ldm.chroma.model import ChromaParams
+
+    asked = {field.name for field in dataclasses.fields(ChromaParams)}
+    found = {"txt_ids_dims": [3] if family == "flux2" else [], **({"vec_in_dim": None} if family == "chroma" else {})}
+    return found if "txt_ids_dims" in asked and family in ("flux1", "flux2", "chroma") else {}
 
 
 def randomised(module: torch.nn.Module) -> None:
