@@ -17,7 +17,8 @@ class TextLayers:
     text and picture meet. `door`: a matrix of it is neither K nor V alone; in some models the text states pass a norm first.
 
     `first` is the network that makes of the text
-    encoder's states those that are read, and `entry` the weight in it whose width the text encoder's states have.
+    encoder's states those that are read, and `entry` the weight in it whose width the text encoder's states have. `pooled`
+    finds the weight by which one vector for the whole text enters beside them.
     """
 
     reads: re.Pattern[str]
@@ -25,6 +26,7 @@ class TextLayers:
     door: bool
     first: str = ""
     entry: str = ""
+    pooled: re.Pattern[str] | None = None
 
 
 STABLE_DIFFUSION = TextLayers(re.compile(r"\.attn2\.to_[kv]\."), re.compile(r"\.attn2\."), door=False)
@@ -37,12 +39,14 @@ TABLE = (
             r"^diffusion_model\.(double_blocks\.\d+\.(img|txt)_attn|single_blocks\.\d+\.linear[12]|transformer_blocks\.\d+\.attn)\."
         ),
         door=True,
+        pooled=re.compile(r"^diffusion_model\.vector_in\.in_layer\.weight$"),
     ),
     # Stable Diffusion 3 and 3.5
     TextLayers(
         re.compile(r"^diffusion_model\.context_embedder\.weight$"),
         re.compile(r"^diffusion_model\.joint_blocks\.\d+\.(context|x)_block\.attn\."),
         door=True,
+        pooled=re.compile(r"^diffusion_model\.y_embedder\.mlp\.0\.weight$"),
     ),
     # Lumina 2, Z-Image
     TextLayers(
@@ -88,6 +92,11 @@ def reads_text(key: str) -> bool:
     return any(row.reads.search(key) for row in TABLE)
 
 
+def reads_pooled(key: str) -> bool:
+    """Whether a parameter, by its canonical name, is multiplied with the one vector that stands for a whole text."""
+    return any(row.pooled is not None and row.pooled.search(key) for row in TABLE)
+
+
 def in_attention(key: str) -> bool:
     """Whether a parameter belongs to a layer in which the picture meets the text."""
     return any(row.attention.search(key) for row in TABLE)
@@ -95,4 +104,4 @@ def in_attention(key: str) -> bool:
 
 def is_door(key: str) -> bool:
     """Whether a parameter reads text and is neither K nor V alone."""
-    return any(row.door and row.reads.search(key) for row in TABLE)
+    return reads_pooled(key) or any(row.door and row.reads.search(key) for row in TABLE)

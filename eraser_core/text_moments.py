@@ -94,8 +94,8 @@ def _concept_states(denoiser: TextReader, target: Target) -> ConceptStates:
     phrases = [p for p in (target.concept, *target.synonyms) for _ in target.templates]
     for i, (phrase, template) in enumerate(zip(phrases, target.templates * (1 + len(target.synonyms)), strict=True)):
         ahead = template.partition("{}")[0]
-        first = denoiser.token_count(ahead)
         last = denoiser.token_count(fill(ahead + "{}", phrase)) - 1
+        first = min(denoiser.token_count(ahead), last)  # of a vector for the whole text both are 0
         # The neutral prompt has no subject: its tokens are taken place by place.
         other = denoiser.token_count(fill(ahead + "{}", target.anchor)) - 1 if target.anchor else last
         n = min(before.shape[1] - last, after.shape[1] - other)

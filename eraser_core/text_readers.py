@@ -1,7 +1,8 @@
 """What a closed form asks of a model, and how a model says that a text reaches it in more than one piece.
 
 Stable Diffusion 3 reads one sequence that is two: the tokens of CLIP and behind them those of T5. A concept's words lie in both,
-at other places, so what is laid over each other word by word is one such stretch at a time.
+at other places, so what is laid over each other word by word is one such stretch at a time. It and Flux.1 also read one vector
+for the whole text, by a matrix of its own: that is a place of its own, and solved for by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,19 @@ class TextReader(Protocol):
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         """The matrices, by canonical name."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A reader beside which the model reads texts in other ways."""
+
+    def places(self) -> Sequence[TextReader]:
+        """One for each kind of states, each with its own matrices; the tokens' first."""
+
+
+def places(reader: TextReader) -> Sequence[TextReader]:
+    """All the ways in which a model reads a text; most have one."""
+    return reader.places() if isinstance(reader, Placed) else (reader,)
 
 
 @runtime_checkable

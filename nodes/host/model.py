@@ -23,7 +23,7 @@ from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.files import tensors_hash
 from eraser_core.pocket.concepts import FAMILIES
-from eraser_core.text_layers import NORMS, STABLE_DIFFUSION, reads_text, row_of
+from eraser_core.text_layers import NORMS, STABLE_DIFFUSION, reads_pooled, reads_text, row_of
 
 SUPPORTED = (
     "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket models, in fp32, fp16 or bf16, "
@@ -128,7 +128,7 @@ def _read(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All weights of a transformer of which only what text meets first has to be read; fp8 can be."""
     row = row_of(own)
     first = f"{PREFIX}{row.first}." if row is not None and row.first else None
-    met = [w for key, w in own.items() if reads_text(key) or (first and key.startswith(first))]
+    met = [w for k, w in own.items() if reads_text(k) or reads_pooled(k) or (first and k.startswith(first))]
     odd = {kind for w in met if w.dtype not in FP8 and (kind := _odd_kind(w))}
     if odd or row is None:
         said = f"is quantised ({', '.join(sorted(odd))})" if odd else "is missing"
@@ -142,6 +142,11 @@ def _read(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
     """The parameters that `tune` names with the patches that the MODEL carries, float32, in main memory."""
     return _patched(model, lambda key: tuned(key, tune))
+
+
+def pooled_weights(model: Any) -> dict[str, Tensor]:
+    """What reads one vector for a whole text, as `patched_weights`; none in most families."""
+    return _patched(model, reads_pooled)
 
 
 def _patched(model: Any, wanted: Callable[[str], bool]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ class UnloadedDenoiser(HostDenoiser):
         self.device = torch.device("cpu")
         self._first: Callable[..., Tensor] | None = None
         self._pieces: tuple[Stretch, ...] = ()
+        self._pooled = host_model.pooled_weights(model)
+        self._vectors: dict[str, Tensor] = {}
         if self.family in host_model.CLOSED_ONLY:
             self._first = host_model.first_network(model)
             self._encoders = encoders(clip) if self.family == host_model.SD3 else ("",)
@@ -44,7 +47,20 @@ class UnloadedDenoiser(HostDenoiser):
         """
         if self.family not in host_model.CLOSED_ONLY:
             return super().encode(prompts)
-        return Context(torch.cat([self._at_length(self._encode(prompt).tokens) for prompt in prompts]))
+        return Context(torch.cat([self._at_length(self._read(prompt).tokens) for prompt in prompts]))
+
+    def vectors(self, prompts: Sequence[str]) -> Tensor:
+        """The pooled texts [len(prompts), p]."""
+        for prompt in prompts:
+            if prompt not in self._vectors:
+                self._read(prompt)
+        return torch.cat([self._vectors[prompt] for prompt in prompts])
+
+    def _read(self, prompt: str) -> Context:
+        context = self._encode(prompt)
+        if context.pooled is not None:
+            self._vectors[prompt] = context.pooled
+        return context
 
     def _at_length(self, tokens: Tensor) -> Tensor:
         several = len(self._encoders) > 1
@@ -53,6 +69,8 @@ class UnloadedDenoiser(HostDenoiser):
 
     def _taken(self, found: Mapping[str, Any]) -> Context:
         context = super()._taken(found)
+        if self._pooled:
+            return replace(context, pooled=self._vector_of(found["pooled_output"]))
         if self._first is None:
             return context
         ids = found.get("t5xxl_ids")
@@ -61,6 +79,24 @@ class UnloadedDenoiser(HostDenoiser):
                 "this CLIP gives no T5 tokens, and Anima makes of them what it reads: connect the CLIP of the Anima checkpoint"
             )
         return Context(self._first(context.tokens, *(() if ids is None else (ids[None].clone(),))))
+
+    def _vector_of(self, pooled: Tensor | None) -> Tensor:
+        (width,) = {weight.shape[1] for weight in self._pooled.values()}
+        if pooled is None or not pooled.any():
+            raise RequestError(
+                f"this CLIP gives no pooled text, which this MODEL ({self.family}) reads beside the tokens: load clip_l with it, "
+                "and for Stable Diffusion 3 clip_g"
+            )
+        if pooled.shape[-1] != width:
+            raise RequestError(
+                f"this CLIP gives a pooled text of {pooled.shape[-1]} numbers, this MODEL ({self.family}) reads {width}: connect the "
+                "CLIP of the same checkpoint"
+            )
+        return pooled.clone().to(self.device, torch.float32)
+
+    def places(self) -> Sequence[TextReader]:
+        """The tokens, and in some families the pooled text."""
+        return (self, Pooled(self, self._pooled)) if self._pooled else (self,)
 
     def stretches(self) -> Sequence[TextReader]:
         """The encoders whose states follow each other, where there are several."""
@@ -96,3 +132,26 @@ class Stretch:
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         return self._whole.weights(tune)
+
+
+class Pooled:
+    """The one vector that a model reads for a whole text, as a text of one token."""
+
+    def __init__(self, whole: UnloadedDenoiser, weights: Mapping[str, Tensor]):
+        self.family = whole.family
+        self._whole, self._weights = whole, weights
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        return Context(self._whole.vectors(prompts)[:, None])
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        return self.encode(prompts).tokens[:, :n]
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def token_count(self, prompt: str) -> int:
+        return 1
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        return self._weights

@@ -18,7 +18,8 @@ from eraser_core.errors import ModelError, RequestError
 from eraser_core.many.combine import CombineSettings, combine, source
 from eraser_core.methods import METHODS
 from eraser_core.request import Request, Target
-from eraser_core.text_layers import reads_text
+from eraser_core.text_layers import reads_pooled, reads_text
+from eraser_core.text_readers import places
 
 LENGTH = 64  # of each encoder's states
 TEMPLATES = ("{}", "a photo of {}", "{} on a table")
@@ -95,7 +96,7 @@ def test_the_states_are_those_that_enter_the_matrices(denoiser: Any) -> None:
     def note(key: str) -> Any:
         return lambda _module, given: entered.setdefault(key, given[0].detach().clone())
 
-    keys = [key for key in model.model_state_dict() if reads_text(key)]
+    keys = [key for key in model.model_state_dict() if reads_text(key) or reads_pooled(key)]
     noted = [model.model.get_submodule(key.rpartition(".")[0]).register_forward_pre_hook(note(key)) for key in keys]
     text = "a photo of a church on a table"
     with torch.inference_mode():
@@ -107,6 +108,9 @@ def test_the_states_are_those_that_enter_the_matrices(denoiser: Any) -> None:
     for hook in noted:
         hook.remove()
     assert sorted(entered) == sorted(keys)
+    for key in [key for key in keys if reads_pooled(key)]:
+        (pooled,) = [place for place in places(denoiser) if key in place.weights("xattn-kv")]
+        assert torch.allclose(entered.pop(key), pooled.encode([text]).tokens[:, 0], atol=1e-5)
     parts = denoiser.as_read(denoiser.encode([text]).tokens)[0].split(LENGTH)
     for states in entered.values():
         for part, reader in zip(parts, denoiser.stretches(), strict=True):
@@ -117,12 +121,12 @@ def test_the_states_are_those_that_enter_the_matrices(denoiser: Any) -> None:
 
 
 def moved(denoiser: Any, entries: Any, before: str, after: str) -> float:
-    """How much nearer what the door reads of `before` comes to what it read of `after`: 1 is there, 0 or less no nearer."""
+    """How much nearer what the matrices read of `before` comes to what they read of `after`: 1 is there, 0 or less no nearer."""
     s, g = (denoiser.as_read(denoiser.encode([text]).tokens)[0].double() for text in (before, after))
     left = apart = 0.0
-    for key, entry in entries.items():
-        weight = denoiser.weights("xattn-kv")[key].double()
-        left += float((s @ (weight + entry.delta().double()).T - g @ weight.T).square().sum())
+    for key, weight in denoiser.weights("xattn-kv").items():
+        weight = weight.double()
+        left += float((s @ (weight + entries[key].delta().double()).T - g @ weight.T).square().sum())
         apart += float(((s - g) @ weight.T).square().sum())
     return 1 - (left / apart) ** 0.5
 
@@ -133,13 +137,14 @@ def test_a_closed_form_leads_the_concept_to_its_anchor_and_leaves_the_rest(denoi
     settings = configure(METHODS[method], denoiser.family, request, {})
     result = erase(denoiser, request, METHODS[method], settings, dtype=torch.float32)
     entries = result.erasure.entries
-    assert set(entries) == {key for key in denoiser._model.model_state_dict() if reads_text(key)}
-    assert len(entries) == {"pixart-sigma": 2, "anima": 4}.get(denoiser.family, 1)
+    assert set(entries) == {key for key in denoiser._model.model_state_dict() if reads_text(key) or reads_pooled(key)}
+    assert len(entries) == {"pixart-sigma": 2, "anima": 4, "flux1": 2, "sd3": 2}.get(denoiser.family, 1)
     assert result.erasure.family == denoiser.family
     if method == "uce":  # the others look at single tokens
-        gone = moved(denoiser, entries, "a church on a table", "a castle on a table")
-        kept = moved(denoiser, entries, "a dog on a table", "a castle on a table")
-        assert gone > 0.1 and gone > 2 * abs(kept), (gone, kept)
+        for place in places(denoiser):
+            gone = moved(place, entries, "a church on a table", "a castle on a table")
+            kept = moved(place, entries, "a dog on a table", "a castle on a table")
+            assert gone > 0.1 and gone > 2 * abs(kept), (gone, kept)
 
 
 def test_the_stock_loader_puts_the_file_on_to_the_last_bit(denoiser: Any, tmp_path: Any) -> None:
@@ -172,7 +177,8 @@ def test_erasures_are_combined_into_one(denoiser: Any) -> None:
     sources = [source(f"{i}", erasure) for i, erasure in enumerate(made)]
     joint = combine(denoiser, sources, CombineSettings()).erasure
     assert "a soccer ball" in joint.facts["erasure.targets"] and joint.entries.keys() == made[0].entries.keys()
-    assert moved(denoiser, joint.entries, *pair) > 0.05 + moved(denoiser, made[1].entries, *pair)
+    for place in places(denoiser):
+        assert moved(place, joint.entries, *pair) > 0.05 + moved(place, made[1].entries, *pair)
 
 
 def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> None:
@@ -184,7 +190,9 @@ def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> 
     model, clip, choice = denoiser._model, denoiser._clip, closed_form.CHOICES["UCE"]
     (sanitized, erasure, _), said = closed_form_run.solve(model, clip, choice, words, "")
     assert "church -> a castle" in said and erasure.family == denoiser.family
-    before, after = (host_model.patched_weights(m, "xattn-kv") for m in (model, sanitized))
+    before, after = (
+        {**host_model.patched_weights(m, "xattn-kv"), **host_model.pooled_weights(m)} for m in (model, sanitized)
+    )
     assert not any(torch.equal(before[key], after[key]) for key in erasure.entries)
     with pytest.raises(RequestError, match="made for a model of the family"):
         host_model.apply_erasure(model_of("flux1" if denoiser.family != "flux1" else "z-image"), erasure, 1.0, "")
@@ -209,6 +217,29 @@ def test_a_clip_of_another_family_is_refused(pack: ModuleType) -> None:
         pytest.raises(RequestError, match="connect the CLIP of the same"),
     ):
         UnloadedDenoiser(model, clip_of("z-image"))
+
+
+@pytest.mark.parametrize(
+    ("clip", "said"), [("chroma", "this CLIP gives no pooled text"), ("sd3", "pooled text of 96 numbers")]
+)
+def test_a_pooled_text_that_is_missing_or_of_another_family_is_refused(clip: str, said: str, pack: ModuleType) -> None:
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
+
+    with torch.inference_mode(False), torch.no_grad(), pytest.raises(RequestError, match=said):
+        UnloadedDenoiser(model_of("flux1"), clip_of(clip))
+
+
+def test_stable_diffusion_3_does_without_t5(pack: ModuleType) -> None:
+    """Its words are then found among CLIP's states alone."""
+    from concept_eraser_pack.nodes.host.unloaded import UnloadedDenoiser
+
+    clip = clip_of("sd3")
+    del clip.cond_stage_model.t5xxl
+    clip.cond_stage_model.t5xxl = None
+    with torch.inference_mode(False), torch.no_grad():
+        denoiser = UnloadedDenoiser(model_of("sd3"), clip)
+        assert denoiser.encode(["a church"]).tokens.shape == (1, LENGTH, WIDTH)
+        assert denoiser.token_count("a church") == 3  # behind the start
 
 
 def test_a_prompt_beyond_the_room_is_refused(denoiser: Any) -> None:
