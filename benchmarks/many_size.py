@@ -96,9 +96,9 @@ def combined(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
     return {"solve_s": found.seconds, "text_s": found.text_seconds, **size(found.erasure)}
 
 
-def opted_out(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
-    """n names by the register's closed form."""
-    request = Request(tuple(target(i) for i in range(n)), tuple(words_of("style")[40:]))
+def opted_out(model: DiffusersDenoiser, n: int, kept: int | None = None) -> dict[str, Any]:
+    """n names by the register's closed form; `kept` artists are retained, None for all of the list."""
+    request = Request(tuple(target(i) for i in range(n)), tuple(words_of("style")[40:][:kept]))
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         ledger = Ledger(model, Path(folder) / "ledger.safetensors")

@@ -64,6 +64,7 @@ def moment(denoiser: TextReader, prompts: Sequence[str]) -> Tensor:
     total: Tensor | None = None
     for states in _batches(denoiser, prompts):
         flat = states.flatten(0, 1)
+        flat = flat[flat.any(1)]  # what fills short prompts adds nothing
         part = flat.T @ flat
         total = part if total is None else total.add_(part)
     if total is None:
