@@ -1,6 +1,7 @@
 """Closed forms at the true sizes of transformers, beside Stable Diffusion's: seconds and MB.
 
     python benchmarks/doors.py
+    python benchmarks/doors.py --numbers 100 --models "SD 1.5" "Flux.1, Chroma"
     python benchmarks/doors.py --smoke
 
 Only the matrices that read text take part in a closed form, so only they are there, with random weights. The text encoder is
@@ -81,9 +82,7 @@ def main() -> int:
     args = parser.parse_args()
     common.start_logging()
     rows = common.Rows("doors_smoke" if args.smoke else "doors", ("model", "names"), fresh=args.smoke)
-    for n, name in product(
-        [2] if args.smoke else args.numbers, ["SD 1.5", *(list(DOORS)[:3] if args.smoke else DOORS)]
-    ):
+    for n, name in product([2] if args.smoke else args.numbers, args.models[:3] if args.smoke else args.models):
         if rows.has({"model": name, "names": n}):
             continue
         model: Any = (

@@ -21,6 +21,8 @@ HEADINGS = {
     "psr1_retained": "retained right",
     "kept1": "others right, named to nobody",
     "retained1": "retained right",
+    "kept_style": "the style that is kept",
+    "style1": "the kept style right",
     # what brings the concept back
     "recovery1": "drawn with the hidden prompt",
     "recovery1_both": "the same, in both halves",

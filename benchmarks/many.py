@@ -1,11 +1,12 @@
 """Many opt-outs in one model: files stacked, files combined, lists in closed form, and KPOP that starts from there.
 
-    python benchmarks/many.py --seeds 0 1
+    python benchmarks/many.py
     python benchmarks/many.py --smoke
 
 No setting was tuned on these objects; those of pocket_objects.py were. A fixed half R of the other objects is retained, the
 other half H is named to nobody. `esr1` is the share of the erased objects' pictures that do not show them, `kept1` of H that
 are right, `retained1` of R, `recovery1` of the erased objects with each one's own hidden prompt; each of --images pictures.
+`esr1_synonym` is `esr1` where the prompts say synonyms of the erased objects, which no run named, of a quarter as many.
 `seconds` are those of the solve or the training (of single files: of the combining alone), on the machine named. Pictures
 by DPM-Solver++ in 8 steps (benchmarks/solver.py). A row a (way, concepts, seed) in out/benchmarks/many.json; a rerun goes on.
 """
@@ -39,8 +40,19 @@ from eraser_core.request import Request
 TEN = ("palm tree", "light bulb", "gas pump", "top hat", "violin", "whale", "castle", "bicycle", "scissors", "tulip")
 TWENTY = (*TEN, "cat", "panda", "factory", "helicopter", "piano", "banana", "key", "telephone", "umbrella", "bell")
 KEY = ("way", "concepts", "n", "seed")
-COLUMNS = ("way", "concepts", "seed", "n", "esr1", "kept1", "retained1", "recovery1", "seconds", "machine")
+COLUMNS = ("way", "concepts", "seed", "n", "esr1", "esr1_synonym", "kept1", "retained1", "recovery1", "seconds")
 STEPS = 8
+STACKED, COMBINED = "KPOP files stacked", "KPOP files combined"
+# A run of the whole list: by which method, with which settings.
+AT_ONCE: dict[str, tuple[str, dict[str, Any]]] = {
+    "UCE, moments": ("uce", {}),
+    "UCE, its authors' code": ("uce", {"preset": "current"}),
+    "Double Projections": ("dp", {}),
+    "KPOP from the closed form": ("kpop", {}),
+    "KPOP from the model": ("kpop", {"start": "model"}),
+    "ESD": ("esd", {}),
+    "CA": ("ca", {}),
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,9 @@ def scored(model: Model, of: Lists, edit: Edit | None, prompts: Sequence[HiddenP
     examiner, each = model.examiner, max(n // len(of.erased), 1)
     gone = torch.cat([examiner.ranks(asked(model, [c], each, 0), edit) for c in of.erased])
     row: common.Row = {"esr1": esr(gone).value, "esr1_interval": esr(gone).interval(), "recovery1": None}
+    renamed = [(c, word) for c in of.erased for word in c.synonyms]
+    other = esr(examiner.ranks(questions(common.concepts_of(model), renamed, max(n // 4, 4), 10_000), edit))
+    row |= {"esr1_synonym": other.value, "esr1_synonym_interval": other.interval()}
     for name, which, first in (("kept1", of.unnamed, 30_000), ("retained1", of.retained, 40_000)):
         rate = psr(examiner.ranks(asked(model, which, n, first), edit))
         row |= {name: rate.value, f"{name}_interval": rate.interval()}
@@ -105,9 +120,10 @@ def singles(model: Model, of: Lists, values: dict[str, Any], seed: int) -> list[
     return made
 
 
-def run(model: Model, rows: common.Rows, names: Sequence[str], n: int, seed: int, quick: dict[str, Any]) -> None:
-    """Every way for one list and seed."""
-    of = lists(model, names, seed)
+def run(model: Model, rows: common.Rows, names: Sequence[str], args: argparse.Namespace, seed: int) -> None:
+    """Every way for one list and seed that is asked for and not there yet."""
+    of, n = lists(model, names, seed), args.images
+    quick = dict(common.SMOKE) if args.smoke else {}
 
     def add(way: str, edit: Edit | None, prompts: Sequence[HiddenPrompt], seconds: float | None) -> None:
         row = {"way": way, "concepts": len(names), "n": n, "seed": seed, "machine": common.machine()}
@@ -115,37 +131,37 @@ def run(model: Model, rows: common.Rows, names: Sequence[str], n: int, seed: int
         common.log.info("%s", rows.rows[-1])
 
     def lacks(way: str) -> bool:
-        return not rows.has({"way": way, "concepts": len(names), "n": n, "seed": seed})
+        asked = not args.ways or way in args.ways
+        return asked and not rows.has({"way": way, "concepts": len(names), "n": n, "seed": seed})
 
     if lacks("untouched"):
         add("untouched", None, (), None)
-    for way, method, values in (
-        ("UCE, moments", "uce", {}),
-        ("UCE, its authors' code", "uce", {"preset": "current"}),
-        ("Double Projections", "dp", {}),
-    ):
-        if lacks(way):
+    for way, (method, values) in AT_ONCE.items():
+        trained = METHODS[method].learner is not None
+        if lacks(way) and not (trained and len(names) > len(TEN)):
+            values = {**three_times(method), **values, **quick} if trained else values
             made = at_once(model, of, method, values, seed)
-            add(way, made.erasure.as_edit(), (), made.seconds)
-    if len(names) > len(TEN):
-        return
-    if lacks("KPOP from the closed form"):
-        made = at_once(model, of, "kpop", {**MANY_KPOP, **quick}, seed)
-        add("KPOP from the closed form", made.erasure.as_edit(), made.prompts, made.seconds)
-    if lacks("KPOP files stacked") or lacks("KPOP files combined"):
+            add(way, made.erasure.as_edit(), made.prompts, made.seconds)
+    if len(names) <= len(TEN) and (lacks(STACKED) or lacks(COMBINED)):
         alone = singles(model, of, {**SINGLE_KPOP, **quick}, seed)
         own = [one.prompts[0] for one in alone]
-        sources = [source(r.targets[0].concept, a.erasure) for r, a in zip(of.requests, alone, strict=True)]
-        found = combine(model.denoiser, sources, CombineSettings(), [[p] for p in own])
-        add("KPOP files combined", found.erasure.as_edit(), found.prompts, found.seconds + found.text_seconds)
-        together = stack([one.erasure for one in alone], [1.0] * len(alone))
-        add("KPOP files stacked", together, own, sum(one.seconds for one in alone))
+        if lacks(COMBINED):
+            sources = [source(r.targets[0].concept, a.erasure) for r, a in zip(of.requests, alone, strict=True)]
+            found = combine(model.denoiser, sources, CombineSettings(), [[p] for p in own])
+            add(COMBINED, found.erasure.as_edit(), found.prompts, found.seconds + found.text_seconds)
+        if lacks(STACKED):
+            together = stack([one.erasure for one in alone], [1.0] * len(alone))
+            add(STACKED, together, own, sum(one.seconds for one in alone))
 
 
 # The demo's settings: half the time of the default's.
 SINGLE_KPOP = {"pool_size": 96, "sampler_steps": 8}
-# Three times the steps of one concept, a pool as large for all ten as for one, and the start in closed form.
-MANY_KPOP = {"start": "closed form", "iterations": 300, "pool_size": 26, "sampler_steps": 8}
+
+
+def three_times(method: str) -> dict[str, Any]:
+    """Three times the steps of one concept, and a pool as large for all ten as for one."""
+    one = METHODS[method].configure("pocket", {})
+    return {"iterations": 3 * one.iterations, "pool_size": 26, "sampler_steps": 8}
 
 
 def main() -> int:
@@ -153,15 +169,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=400, help="pictures a share")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument(
+        "--ways", nargs="*", choices=("untouched", *AT_ONCE, COMBINED, STACKED), help="rows of these only"
+    )
     parser.add_argument("--smoke", action="store_true", help="two objects, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
     rows = common.Rows("many_smoke" if args.smoke else "many", KEY, fresh=args.smoke)
     model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
-    quick = dict(common.SMOKE) if args.smoke else {}
-    for seed in [0] if args.smoke else args.seeds:
+    if args.smoke:
+        args.images, args.seeds = 4, [0]
+    for seed in args.seeds:
         for names in (TEN[:2],) if args.smoke else (TEN, TWENTY):
-            run(model, rows, names, 4 if args.smoke else args.images, seed, quick)
+            run(model, rows, names, args, seed)
     common.show(rows.path.stem, common.table(rows.rows, COLUMNS))
     return 0
 

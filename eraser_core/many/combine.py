@@ -34,6 +34,7 @@ from ..hidden_prompt import HiddenPrompt
 from ..request import Request
 from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
 from ..text_readers import TextReader, places
+from .sums import Sums
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
 MISSED = 1e-4  # of the change's sum of squares, which a rank that is not given leaves out at most
@@ -226,22 +227,11 @@ def _solve(
     """dW [out, d] float32 of every layer that some file changes, on the weights' device."""
     inverse = torch.linalg.inv(normal_matrix(c, kept, settings.kept, settings.ridge)).float()
     device = next(iter(weights.values())).device
-    sums: dict[str, Tensor] = {}
+    sums = Sums(weights, device)
     for one, states_of_one in zip(sources, states, strict=True):
-        s = states_of_one.float().to(device)
-        read: tuple[Tensor, Tensor] | None = None  # closed forms have one `down` in all layers
-        for key, entry in one.erasure.entries.items():
-            if key not in weights:
-                continue  # of another place
-            if key not in sums:
-                sums[key] = torch.zeros(weights[key].shape, device=device)
-            if not isinstance(entry, LowRank):
-                sums[key].addmm_(entry.delta().to(device) @ s.T, s)
-                continue
-            if read is None or not torch.equal(read[0], entry.down):
-                read = entry.down, entry.down.to(device, torch.float32) @ s.T @ s
-            sums[key].addmm_(entry.up.to(device, torch.float32), read[1], alpha=entry.scale)
-    return {key: total @ inverse.to(device) for key, total in sums.items()}
+        here = {key: entry for key, entry in one.erasure.entries.items() if key in weights}
+        sums.add(here, states_of_one.float())
+    return {key: total @ inverse.to(device) for key, total in sums.whole().items()}
 
 
 def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[str, Entry], float]:
@@ -250,31 +240,29 @@ def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[s
     One decomposition serves all layers: sum_l dW_l^T dW_l. The second value is the share of the change on the concepts'
     prompts (c [d, d]) that is missed. A layer whose change takes fewer numbers as it is stays as it is.
     """
-    first = next(iter(solved.values()))
-    gram = torch.zeros(first.shape[1], first.shape[1], device=first.device)
+    device, d = next((delta.device, delta.shape[1]) for delta in solved.values())
+    grams: dict[int, Tensor] = {}  # by a layer's rows: they say whether it is cut
     for delta in solved.values():
+        gram = grams.setdefault(len(delta), torch.zeros(d, d, device=device))
         gram.addmm_(delta.T, delta)
-    s, v = torch.linalg.eigh(gram.cpu().double())
+    of_rows = {rows: gram.cpu().double() for rows, gram in grams.items()}
+    gram_of_all = torch.stack(list(of_rows.values())).sum(0)
+    s, v = torch.linalg.eigh(gram_of_all)
     s, v = s.flip(0).clamp(min=0), v.flip(1)
     share = s.cumsum(0) / s.sum().clamp(min=1e-300)
     r = min(rank or int((share < 1 - MISSED).sum()) + 1, len(s))
-    down, others = v[:, :r].float().to(first.device), v[:, r:].float().to(first.device)
+    cut = {rows for rows in of_rows if rank or r * (rows + d) < rows * d}
     # Half precision holds numbers of one size best: both factors of a direction get the same.
-    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25).float().to(first.device)
-    # In the concepts' own metric: || dW others others^T C^(1/2) ||^2 over || dW C^(1/2) ||^2
-    metric, rest = c.float().to(first.device), others.T @ c.float().to(first.device) @ others
-    entries: dict[str, Entry] = {}
-    missed = whole = 0.0
-    for key, delta in solved.items():
-        out, d = delta.shape
-        whole += float(((delta @ metric) * delta).sum())
-        if not rank and r * (out + d) >= out * d:
-            entries[key] = Dense(delta)
-            continue
-        left = delta @ others
-        missed += float(((left @ rest) * left).sum())
-        entries[key] = LowRank(delta @ down / even, (down * even).T.contiguous())
-    return entries, (max(missed, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
+    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25)
+    down, up = (v[:, :r] * even).T.float().to(device).contiguous(), (v[:, :r] / even).float().to(device)
+    entries: dict[str, Entry] = {
+        key: LowRank(delta @ up, down) if len(delta) in cut else Dense(delta) for key, delta in solved.items()
+    }
+    # In the concepts' own metric: sum_l || dW_l others others^T C^(1/2) ||^2 over sum_l || dW_l C^(1/2) ||^2
+    others = v[:, r:]
+    rest = sum((others.T @ of_rows[rows] @ others * (others.T @ c @ others)).sum() for rows in cut)
+    whole = float((gram_of_all * c).sum())
+    return entries, (max(float(rest), 0.0) / whole) ** 0.5 if whole > 0 else 0.0
 
 
 def refitted(weights: Mapping[str, Tensor], joint: Erasure, own: Erasure, p: HiddenPrompt) -> HiddenPrompt:

@@ -16,6 +16,7 @@ COLUMNS = {
     "speed": {"model", "method", "seconds", "device"},
     "precision": {"group", "precision", "esr1", "psr1", "recovery1", "cosine", "drawn"},
     "many": {"way", "concepts", "esr1", "kept1", "recovery1"},
+    "many_styles": {"way", "kept_style", "esr1", "style1", "recovery1"},
     "many_stacked": {"method", "way", "concepts", "esr1", "psr1", "interference"},
 }
 
@@ -65,6 +66,13 @@ def test_conditions_are_paired_picture_by_picture_over_the_objects(benchmark) ->
 def test_many_opt_outs(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = smoke(benchmark, "many", monkeypatch)
     assert {"KPOP files stacked", "KPOP files combined", "UCE, moments"} < {r["way"] for r in rows}
+
+
+@pytest.mark.parametrize("benchmark", ["many_styles"], indirect=True)
+def test_all_styles_but_one(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = smoke(benchmark, "many_styles", monkeypatch)
+    assert {r["way"] for r in rows} == {"untouched", *(way for way, _, _ in benchmark.WAYS)}
+    assert {r["kept_style"] for r in rows} == {"ink"}
 
 
 @pytest.mark.parametrize("benchmark", ["many_stacked"], indirect=True)

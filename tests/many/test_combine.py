@@ -16,6 +16,7 @@ from eraser_core.erasure import Dense, Erasure, LowRank, load_erasure, stack
 from eraser_core.errors import FileFormatError, RequestError
 from eraser_core.general_words import general_words
 from eraser_core.hidden_prompt import HiddenPrompt, load_prompts, save_prompts
+from eraser_core.many import sums
 from eraser_core.many.combine import CombineSettings, Source, combine, configured, joint_request, low_rank, source
 from eraser_core.many.files import load_sources
 from eraser_core.many.harm import harm
@@ -124,6 +125,31 @@ def test_layers_share_the_directions_that_most_of_them_read():
     # Nothing is gained by factors of a matrix that is full: it stays as it is.
     full = {"a": torch.randn(64, 64, generator=generator)}
     assert isinstance(low_rank(full, torch.eye(64, dtype=torch.float64), 0)[0]["a"], Dense)
+
+
+@pytest.mark.parametrize("together", [1, 5, 1000])
+def test_factors_multiplied_together_give_the_sum_of_each(together, monkeypatch):
+    monkeypatch.setattr(sums, "TOGETHER", together)
+    g = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g)
+
+    weights = {"a": random(6, 4), "b": random(3, 4)}
+    shared = random(2, 4)
+    files = [
+        ({"a": LowRank(random(6, 3), random(3, 4), 6.0), "b": LowRank(random(3, 1), random(1, 4), 1.0)}, random(5, 4)),
+        ({"a": LowRank(random(6, 2), shared, 2.0), "b": LowRank(random(3, 2), shared.clone(), 2.0)}, random(7, 4)),
+        ({"b": Dense(random(3, 4))}, random(2, 4)),
+    ]
+    total = sums.Sums(weights, torch.device("cpu"))
+    for entries, s in files:
+        total.add(entries, s)
+    found = total.whole()
+    for key in weights:
+        expected = sum(entries[key].delta() @ s.T @ s for entries, s in files if key in entries)
+        assert torch.allclose(found[key], expected, atol=1e-4)
+        assert not torch.allclose(found[key], expected + 0.01, atol=1e-4)
 
 
 def test_moments_do_not_depend_on_batches(model, monkeypatch):
