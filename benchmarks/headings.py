@@ -46,6 +46,7 @@ HEADINGS = {
     "text_s": "seconds of reading texts",
     "peak_bytes": "peak, bytes",
     "files": "files or names",
+    "missed": "left out of the movement",
     "reached_worst": "reached, the worst tenth",
     "moved_worst": "moved, the worst tenth",
     "fewer_rows": "times fewer rows",
@@ -57,6 +58,7 @@ HEADINGS = {
     "floor": "floor in seconds",
     "distance": "distance from 100 steps",
     # memory
+    "tune": "what is tuned",
     "side": "latent side",
     "size": "picture side",
     "memory": "memory preset",

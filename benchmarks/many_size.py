@@ -34,7 +34,7 @@ from eraser_core.optout.ledger import Ledger
 from eraser_core.request import Request, Target
 from eraser_core.retain_lists import words_of
 from eraser_core.text_moments import KEPT, RIDGE, kept_moment, solved_map
-from eraser_core.text_space import entries, factored
+from eraser_core.text_space import entries
 
 COLUMNS = ("way", "model", "files", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
 RANK, SETS = 16, 8
@@ -96,17 +96,17 @@ def combined(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
     return {"solve_s": found.seconds, "text_s": found.text_seconds, **size(found.erasure)}
 
 
-def opted_out(model: DiffusersDenoiser, n: int) -> dict[str, Any]:
-    """n names by the register's closed form."""
-    request = Request(tuple(target(i) for i in range(n)), tuple(words_of("style")[40:]))
+def opted_out(model: DiffusersDenoiser, n: int, kept: int | None = None) -> dict[str, Any]:
+    """n names by the register's closed form; `kept` artists are retained, None for all of the list."""
+    request = Request(tuple(target(i) for i in range(n)), tuple(words_of("style")[40:][:kept]))
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         ledger = Ledger(model, Path(folder) / "ledger.safetensors")
         ledger.update(request.targets)
         kept = kept_moment(model, request, general=True)
         read = time.monotonic()
-        e = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
-        made = entries(model.weights("xattn-kv"), *factored(e), "kv")
+        found = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
+        made = entries(model.weights("xattn-kv"), *found.factors(), "kv")
         solved = time.monotonic()
     names = model.file_names()
     modules = {key.rpartition(".")[0]: names[key.rpartition(".")[0]] for key in made}

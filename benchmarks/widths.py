@@ -55,7 +55,7 @@ def simulated(width: int, a: float, concepts: int, seed: int) -> common.Row:
         seen = s + NOISE * words(TEMPLATES, scales, generator)
         c += seen.T @ seen / TEMPLATES
         towards += torch.outer(g - s, seen.mean(0))
-    change = solved_map(ConceptMoments(c, towards), kept.T @ kept / len(kept), KEPT, RIDGE, 0.0)
+    change = solved_map(ConceptMoments(c, towards), kept.T @ kept / len(kept), KEPT, RIDGE, 0.0).e
     left = (anchors - erased - erased @ change.T).norm(dim=1) / (anchors - erased).norm(dim=1)
     moved = (unnamed @ change.T).norm(dim=1) / unnamed.norm(dim=1)
     worst = max(concepts // 10, 1)

@@ -20,6 +20,7 @@ from .hidden_prompt import HiddenPrompt
 from .latents import OnFill
 from .methods import Method
 from .request import Request
+from .text_readers import places
 from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
 
 
@@ -100,7 +101,9 @@ def erase(
         return _train(learner, method, (), on_step, checkpoint, dtype, began)
     if method.solve is None:
         raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")
-    entries = method.solve(denoiser, request, settings)
+    entries: dict[str, Entry] = {}
+    for place in places(denoiser):
+        entries |= method.solve(place, request, settings)
     used = settings.model_dump(by_alias=True)
     erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
     return Erased(erasure, (), None, (), *began.spent(denoiser))

@@ -10,21 +10,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser
 from .erasure import LowRank
 from .files import tensors_hash
 from .general_words import general_words, general_words_in
 from .request import Request, Target, fill
-from .text_space import entries, factored
+from .text_readers import TextReader, stretches
+from .text_space import entries, principal
 
 BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4
+MISSED = 1e-4  # of how far an edit moves the texts' states, squared: what its low rank leaves out at most
 WHOLE = 4  # words: as many are a caption, which is put into no template
 MOST_NAMED = 2000  # prompts of retained words: styles bring templates of their own, and their moment is a mean anyway
 MOST_KEPT = 2  # text encoders: a moment of SDXL's takes 34 MB
@@ -52,16 +54,17 @@ class ConceptMoments:
     towards: Tensor
 
 
-def _batches(denoiser: Denoiser, prompts: Sequence[str]) -> Iterator[Tensor]:
+def _batches(denoiser: TextReader, prompts: Sequence[str]) -> Iterator[Tensor]:
     for first in range(0, len(prompts), BATCH):
         yield denoiser.as_read(denoiser.encode(prompts[first : first + BATCH]).tokens).cpu().double()
 
 
-def moment(denoiser: Denoiser, prompts: Sequence[str]) -> Tensor:
+def moment(denoiser: TextReader, prompts: Sequence[str]) -> Tensor:
     """C [d, d] of these prompts."""
     total: Tensor | None = None
     for states in _batches(denoiser, prompts):
         flat = states.flatten(0, 1)
+        flat = flat[flat.any(1)]  # what fills short prompts adds nothing
         part = flat.T @ flat
         total = part if total is None else total.add_(part)
     if total is None:
@@ -78,8 +81,13 @@ class ConceptStates:
     g: Tensor
 
 
-def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
+def concept_states(denoiser: TextReader, target: Target) -> ConceptStates:
     """The tokens of a concept's name and synonyms in its templates, against those of its anchor in the same ones."""
+    found = [_concept_states(one, target) for one in stretches(denoiser)]
+    return ConceptStates(torch.cat([one.s for one in found]), torch.cat([one.g for one in found]))
+
+
+def _concept_states(denoiser: TextReader, target: Target) -> ConceptStates:
     pairs = target.pairs()
     before = torch.cat(list(_batches(denoiser, [c_e for c_e, _ in pairs])))
     after = torch.cat(list(_batches(denoiser, [c_n for _, c_n in pairs])))
@@ -87,8 +95,8 @@ def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
     phrases = [p for p in (target.concept, *target.synonyms) for _ in target.templates]
     for i, (phrase, template) in enumerate(zip(phrases, target.templates * (1 + len(target.synonyms)), strict=True)):
         ahead = template.partition("{}")[0]
-        first = denoiser.token_count(ahead)
         last = denoiser.token_count(fill(ahead + "{}", phrase)) - 1
+        first = min(denoiser.token_count(ahead), last)  # of a vector for the whole text both are 0
         # The neutral prompt has no subject: its tokens are taken place by place.
         other = denoiser.token_count(fill(ahead + "{}", target.anchor)) - 1 if target.anchor else last
         n = min(before.shape[1] - last, after.shape[1] - other)
@@ -99,13 +107,13 @@ def concept_states(denoiser: Denoiser, target: Target) -> ConceptStates:
     return ConceptStates(torch.cat(columns) / root, torch.cat(becomes) / root)
 
 
-def concept_moments(denoiser: Denoiser, target: Target) -> ConceptMoments:
+def concept_moments(denoiser: TextReader, target: Target) -> ConceptMoments:
     """The moments of a concept's name and synonyms in its templates, against its anchor in the same ones."""
     found = concept_states(denoiser, target)
     return ConceptMoments(found.s.T @ found.s, (found.g - found.s).T @ found.s)
 
 
-def kept_moment(denoiser: Denoiser, request: Request, general: bool) -> Tensor:
+def kept_moment(denoiser: TextReader, request: Request, general: bool) -> Tensor:
     """K [d, d]: retained prompts and anchors in the targets' templates, and the general vocabulary, in equal parts.
 
     A prompt that holds a concept to erase is none to keep, such as a retained object in a style that is erased too.
@@ -128,7 +136,7 @@ def _prompts(word: str, templates: Iterable[str]) -> list[str]:
     return [word] if len(word.split()) >= WHOLE else [fill(t, word) for t in templates]
 
 
-def general_moment(denoiser: Denoiser, without: Sequence[str]) -> Tensor:
+def general_moment(denoiser: TextReader, without: Sequence[str]) -> Tensor:
     """The moment [d, d] of the general vocabulary but for the words of the phrases `without`."""
     words, gone = general_words(denoiser.family), general_words_in(denoiser.family, without)
     total = len(words) * whole_vocabulary(denoiser)
@@ -137,7 +145,7 @@ def general_moment(denoiser: Denoiser, without: Sequence[str]) -> Tensor:
     return total / (len(words) - len(gone))
 
 
-def reader_hash(denoiser: Denoiser) -> str:
+def reader_hash(denoiser: TextReader) -> str:
     """Tells text encoders apart: a hash of how one reads three short prompts."""
     words = general_words(denoiser.family)
     probe = denoiser.encode(["", words[0], words[-1]]).tokens.detach().cpu().contiguous()
@@ -151,7 +159,7 @@ def know_vocabulary(reader: str, found: Tensor) -> None:
     _VOCABULARIES[reader] = found
 
 
-def whole_vocabulary(denoiser: Denoiser) -> Tensor:
+def whole_vocabulary(denoiser: TextReader) -> Tensor:
     """C [d, d] of the general vocabulary.
 
     It is read once for each text encoder: it takes the most of a solve's time, and the next solve needs it again.
@@ -171,10 +179,39 @@ def normal_matrix(c: Tensor, kept: Tensor, weight: float, ridge: float) -> Tenso
     return m + ridge * m.trace() / len(m) * torch.eye(len(m), dtype=m.dtype)
 
 
+@dataclass(frozen=True)
+class TextMap:
+    """The edit W' = W (I + E) with E = `towards` `moment`^-1, [d, d] float64 each.
+
+    `moment` is that of the texts that were weighed against each other, and positive definite.
+    """
+
+    towards: Tensor
+    moment: Tensor
+
+    @cached_property
+    def _root(self) -> Tensor:
+        return torch.linalg.cholesky(self.moment)
+
+    @property
+    def e(self) -> Tensor:
+        """E itself."""
+        return torch.cholesky_solve(self.towards.T, self._root).T
+
+    def factors(self, missed: float = MISSED) -> tuple[Tensor, Tensor]:
+        """(L, R), each [d, r], with L R^T = E but for a share `missed` of how far the texts' states are moved.
+
+        With `moment` = C C^T that is the sum of squares of E C = `towards` C^-T. Its first r left singular vectors U keep the
+        most of it, and L R^T = U U^T E.
+        """
+        u = principal(torch.linalg.solve_triangular(self._root, self.towards.T, upper=False).T, missed)
+        return u, torch.cholesky_solve(self.towards.T @ u, self._root)
+
+
 def joint_map(
-    denoiser: Denoiser, request: Request, weight: float, ridge: float, overshoot: float, general: bool
-) -> Tensor:
-    """E [d, d] float64 of the edit W' = W (I + E) that erases every target at once:
+    denoiser: TextReader, request: Request, weight: float, ridge: float, overshoot: float, general: bool
+) -> TextMap:
+    """The edit W' = W (I + E) that erases every target at once, with E [d, d]:
 
     E = (1 + b) (sum_i sum (g - s) s^T) (sum_i C_i + w K + l I)^-1
 
@@ -190,14 +227,14 @@ def joint_map(
     return solved_map(ConceptMoments(c, towards), kept_moment(denoiser, request, general), weight, ridge, overshoot)
 
 
-def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, overshoot: float) -> Tensor:
-    """E [d, d] float64 of `joint_map`, from the sums over all concepts."""
-    return (1 + overshoot) * torch.linalg.solve(normal_matrix(sums.c, kept, weight, ridge), sums.towards.T).T
+def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, overshoot: float) -> TextMap:
+    """The edit of `joint_map`, from the sums over all concepts."""
+    return TextMap((1 + overshoot) * sums.towards, normal_matrix(sums.c, kept, weight, ridge))
 
 
-def closed_start(denoiser: Denoiser, request: Request) -> dict[str, LowRank]:
+def closed_start(denoiser: TextReader, request: Request) -> dict[str, LowRank]:
     """The joint closed form of all targets as low-rank factors of each layer, for a training to begin from."""
-    left, right = factored(joint_map(denoiser, request, KEPT, RIDGE, 0.0, general=True))
+    left, right = joint_map(denoiser, request, KEPT, RIDGE, 0.0, general=True).factors()
     return {
         key: entry
         for key, entry in entries(denoiser.weights("xattn-kv"), left, right, "kv").items()

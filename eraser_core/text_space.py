@@ -14,14 +14,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from .denoiser import Denoiser
 from .erasure import Entry, LowRank
 from .errors import RequestError
 from .request import Request
 from .text_layers import is_door
+from .text_readers import TextReader, stretches
 
 Tokens = Literal["last", "from_last", "aligned", "all"]
 NEGLIGIBLE = 1e-10
+TINY = 1e-300
+SKETCH, ROUNDS = 64, 2  # columns of a range finder at first, and rounds that sharpen it
 
 
 class ClosedFormSettings(BaseModel):
@@ -45,11 +47,21 @@ class TextSpace:
     anchored: Tensor
 
 
-def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Tokens) -> TextSpace:
-    """The tokens of the request's prompts: of each the last subject token, those from it on, or all of them.
+def gather(denoiser: TextReader, request: Request, tokens: Tokens, preserved: Tokens) -> TextSpace:
+    """The tokens of the request's prompts, of all stretches: of each the last subject token, those from it on, or all of them.
 
     "aligned" is all of them with what stands before the last subject token becoming itself. "last" needs the prompt up to its subject only (the encoders are causal), so that is all it encodes.
     """
+    found = [_gather(one, request, tokens, preserved) for one in stretches(denoiser)]
+    return TextSpace(
+        torch.cat([one.c for one in found], 1),
+        torch.cat([one.g for one in found], 1),
+        torch.cat([one.p for one in found], 1),
+        torch.cat([one.anchored for one in found]),
+    )
+
+
+def _gather(denoiser: TextReader, request: Request, tokens: Tokens, preserved: Tokens) -> TextSpace:
     heads = [
         _head(template, phrase)
         for target in (request.targets if tokens == "last" else ())
@@ -78,7 +90,7 @@ def gather(denoiser: Denoiser, request: Request, tokens: Tokens, preserved: Toke
     return TextSpace(c, torch.cat(after, 1), p, torch.tensor(anchored))
 
 
-def last_tokens(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, Tensor]:
+def last_tokens(denoiser: TextReader, texts: Sequence[str]) -> dict[str, Tensor]:
     """The state [d] of each text's last word, encoded together and no further than the longest of them goes."""
     different = list(dict.fromkeys(texts))
     if not different:
@@ -93,7 +105,7 @@ def _head(template: str, phrase: str) -> str:
     return template.partition("{}")[0] + phrase if phrase else ""
 
 
-def _columns(denoiser: Denoiser, starts: Mapping[str, Tensor], template: str, phrase: str, tokens: Tokens) -> Tensor:
+def _columns(denoiser: TextReader, starts: Mapping[str, Tensor], template: str, phrase: str, tokens: Tokens) -> Tensor:
     head = _head(template, phrase)
     if tokens == "last":
         return _double(starts[head][:, None])
@@ -116,12 +128,27 @@ def compact(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return q_l @ u[:, : len(s)][:, keep] * root, q_r @ vh[: len(s)].T[:, keep] * root
 
 
-def factored(e: Tensor, missed: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """(L, R), each [d, r], with L R^T = E but for a share `missed` of the sum of squares."""
-    u, s, vh = torch.linalg.svd(e)
-    share = (s**2).cumsum(0) / (s**2).sum()
-    r = min(int((share < 1 - missed).sum()) + 1, len(s))
-    return u[:, :r] * s[:r], vh[:r].T
+def principal(b: Tensor, missed: float) -> Tensor:
+    """U [d, r] with orthonormal columns such that U U^T b [d, n] lacks at most a share `missed` of b's sum of squares.
+
+    They are b's first left singular vectors, by a randomised range finder (Halko et al., arXiv 0909.4061, alg. 4.4) that
+    is widened until it holds enough: a whole decomposition of a large b takes minutes.
+    """
+    whole, wide = float(b.square().sum()), min(b.shape)
+    generator = torch.Generator().manual_seed(0)
+    k = min(SKETCH, wide)
+    while True:
+        q = torch.randn(b.shape[1], k, dtype=b.dtype, generator=generator)
+        for _ in range(ROUNDS):
+            q = torch.linalg.qr(b.T @ torch.linalg.qr(b @ q).Q).Q
+        q = torch.linalg.qr(b @ q).Q
+        held, u = torch.linalg.eigh((part := q.T @ b) @ part.T)
+        share = held.flip(0).cumsum(0) / max(whole, TINY)
+        enough = (share >= 1 - missed).nonzero()
+        if len(enough) or k == wide:
+            r = int(enough[0]) + 1 if len(enough) else k
+            return q @ u.flip(1)[:, :r]
+        k = min(2 * k, wide)
 
 
 def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
@@ -131,11 +158,11 @@ def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: 
     """
     if layers != "kv" and any(is_door(key) for key in weights):
         raise RequestError(
-            f'layers is "{layers}", and this model reads all text by one matrix, which is neither K nor V: set layers to "kv"'
+            f'layers is "{layers}", and what reads text in this model is neither K nor V alone: set layers to "kv"'
         )
     left, right = compact(left, right)
     down = right.T.float().contiguous()
-    wanted = [f".to_{letter}." for letter in layers]
+    wanted = [name for letter in layers for name in (f".to_{letter}.", f".{letter}_proj.")]
     # A copy of `down` each: tensors that share memory are not written to files.
     return {
         key: LowRank((_double(w) @ left).float().to(w.device), down.clone().to(w.device))

@@ -33,6 +33,7 @@ from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
 from ..request import Request
 from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
+from ..text_readers import TextReader, places
 from .sums import Sums
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
@@ -135,7 +136,7 @@ def joint_request(sources: Sequence[Source]) -> tuple[Request, tuple[str, ...]]:
 
 def check(denoiser: Denoiser, sources: Sequence[Source]) -> None:
     """RequestError where a file is for another model, or changes what does not read the text."""
-    reads = denoiser.weights("xattn-kv")
+    reads = {key for place in places(denoiser) for key in place.weights("xattn-kv")}
     for one in sources:
         check_fits(one.erasure, denoiser.family, dict(denoiser.weights("xattn")) | dict(denoiser.weights("noxattn")))
         if one.erasure.base_hash != denoiser.base_hash:
@@ -164,22 +165,46 @@ def combine(
     """
     check(denoiser, sources)
     request, notes = joint_request(sources)
-    began = time.monotonic()
-    states = [torch.cat([concept_states(denoiser, t).s for t in one.request.targets]) for one in sources]
-    kept = kept_moment(denoiser, request, settings.general)
-    read = time.monotonic()
-    weights = denoiser.weights("xattn-kv")
-    c = _moment(states)
-    solved = _solve(weights, sources, states, c, kept, settings)
-    entries, error = low_rank(solved, c, settings.rank)
+    entries: dict[str, Entry] = {}
+    error, spent = 0.0, _Spent()
+    for place in places(denoiser):
+        found, missed = _at(place, sources, request, settings, spent)
+        entries |= found
+        error = max(error, missed)
     made = described(denoiser, request, NAME, PAPER, settings.model_dump(), entries)
     made = replace(made, facts={**made.facts, "erasure.combined_from": _from(sources)}).to(dtype)
     fitted = tuple(
-        refitted(weights, made, one.erasure, p)
+        refitted(denoiser.weights("xattn-kv"), made, one.erasure, p)
         for one, own in zip(sources, prompts or [()] * len(sources), strict=True)
         for p in own
     )
-    return Combined(made, request, fitted, error, time.monotonic() - read, read - began, notes)
+    return Combined(made, request, fitted, error, spent.solving, spent.reading, notes)
+
+
+@dataclass
+class _Spent:
+    """Seconds."""
+
+    reading: float = 0.0
+    solving: float = 0.0
+
+
+def _at(
+    place: TextReader, sources: Sequence[Source], request: Request, settings: CombineSettings, spent: _Spent
+) -> tuple[dict[str, Entry], float]:
+    """The entries of one place, and what their rank misses; none where no file changes anything there."""
+    weights = place.weights("xattn-kv")
+    if not any(key in weights for one in sources for key in one.erasure.entries):
+        return {}, 0.0
+    began = time.monotonic()
+    states = [torch.cat([concept_states(place, t).s for t in one.request.targets]) for one in sources]
+    kept = kept_moment(place, request, settings.general)
+    read = time.monotonic()
+    c = _moment(states)
+    solved = low_rank(_solve(weights, sources, states, c, kept, settings), c, settings.rank)
+    spent.reading += read - began
+    spent.solving += time.monotonic() - read
+    return solved
 
 
 def _moment(states: Sequence[Tensor]) -> Tensor:
@@ -204,7 +229,8 @@ def _solve(
     device = next(iter(weights.values())).device
     sums = Sums(weights, device)
     for one, states_of_one in zip(sources, states, strict=True):
-        sums.add(one.erasure.entries, states_of_one.float())
+        here = {key: entry for key, entry in one.erasure.entries.items() if key in weights}
+        sums.add(here, states_of_one.float())
     return {key: total @ inverse.to(device) for key, total in sums.whole().items()}
 
 

@@ -20,6 +20,7 @@ from ..pocket.concepts import FAMILIES, load_concepts
 from ..request import Request
 from ..retain_lists import KINDS, words_of
 from ..text_moments import BATCH
+from ..text_readers import places
 
 # Where pictures of other words began to break in a prototype on the pocket model; benchmarks/harm.py measures it.
 HARMED = 0.6
@@ -52,13 +53,16 @@ def harm(
     denoiser: Denoiser, erasures: Sequence[Erasure], words: Sequence[str], strengths: Sequence[float] | None = None
 ) -> Harm:
     """What these erasures together do to each of the words, which none of them erases. `strengths` are 1 each unless given."""
-    moved, read = _grams(denoiser.weights("xattn-kv"), erasures, strengths or [1.0] * len(erasures))
-    found: list[tuple[str, float]] = []
-    for first in range(0, len(words), BATCH):
-        some = words[first : first + BATCH]
-        states = denoiser.as_read(denoiser.encode(some).tokens)[:, 1:].cpu().double()
-        up, down = (torch.einsum("bnd,de,bne->b", states, gram, states) for gram in (moved, read))
-        found += zip(some, (up / down).clamp(min=0).sqrt().tolist(), strict=True)
+    moved, read = torch.zeros(2, len(words), dtype=torch.float64)
+    for place in places(denoiser):
+        grams = _grams(place.weights("xattn-kv"), erasures, strengths or [1.0] * len(erasures))
+        for first in range(0, len(words), BATCH):
+            rows = slice(first, first + BATCH)
+            states = place.as_read(place.encode(words[rows]).tokens).cpu().double()
+            states = states[:, 1:] if states.shape[1] > 1 else states  # a vector for the whole text has no start
+            for total, gram in zip((moved, read), grams, strict=True):
+                total[rows] += torch.einsum("bnd,de,bne->b", states, gram, states)
+    found = list(zip(words, (moved / read).clamp(min=0).sqrt().tolist(), strict=True))
     return Harm(tuple(sorted(found, key=lambda one: -one[1])))
 
 

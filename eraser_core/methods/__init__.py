@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..errors import RequestError
 from ..pocket.concepts import FAMILIES
 from ..request import Request
+from ..text_readers import TextReader
 from ..training import Learner
 from . import double_projection, time, uce
 from .ca import CA, CASettings
 from .esd import ESD, ESDSettings
 from .kpop import KPOP, KPOPSettings, Naive, NaiveSettings
 
-Solve = Callable[[Denoiser, Request, Any], dict[str, Entry]]
+Solve = Callable[[TextReader, Request, Any], dict[str, Entry]]
 OTHERS = "others"  # SD1.x, SD2.x, SDXL and its smaller kin
 
 

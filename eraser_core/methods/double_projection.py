@@ -14,11 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..errors import RequestError
 from ..overshoot import overshoot_field
 from ..request import Request
+from ..text_readers import TextReader
 from ..text_space import NEGLIGIBLE, ClosedFormSettings, TextSpace, entries, gather
 
 
@@ -54,7 +54,7 @@ def solve(space: TextSpace, directions: int, kept_energy: float, b: float = 0.0)
     return (1 + b) * (c_star - space.c) @ v, u_2 @ (x @ v) / s[:r] ** 2
 
 
-def edit(denoiser: Denoiser, request: Request, settings: DoubleProjectionSettings) -> dict[str, Entry]:
+def edit(denoiser: TextReader, request: Request, settings: DoubleProjectionSettings) -> dict[str, Entry]:
     """The entries of a Double Projections edit."""
     space = gather(denoiser, request, "from_last", "all")
     r = settings.directions * len(request.targets)

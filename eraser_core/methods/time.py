@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..overshoot import overshoot_field
 from ..request import Request
+from ..text_readers import TextReader
 from ..text_space import ClosedFormSettings, TextSpace, entries, gather
 
 
@@ -35,7 +35,7 @@ def solve(space: TextSpace, lambda_: float, b: float = 0.0) -> tuple[Tensor, Ten
     return (1 + b) * (space.g - c), torch.cholesky_solve(c, torch.linalg.cholesky(m))
 
 
-def edit(denoiser: Denoiser, request: Request, settings: TIMESettings) -> dict[str, Entry]:
+def edit(denoiser: TextReader, request: Request, settings: TIMESettings) -> dict[str, Entry]:
     """The entries of a TIME edit. A retain set is not used: the method has none."""
     space = gather(denoiser, request, "aligned", "last")
     return entries(denoiser.weights("xattn-kv"), *solve(space, settings.lambda_, settings.overshoot), settings.layers)

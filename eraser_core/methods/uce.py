@@ -21,12 +21,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..denoiser import Denoiser
 from ..erasure import Entry
 from ..overshoot import overshoot_field
 from ..request import Request
 from ..text_moments import KEPT, RIDGE, joint_map, own_overshoot
-from ..text_space import ClosedFormSettings, TextSpace, entries, factored, gather
+from ..text_readers import TextReader
+from ..text_space import ClosedFormSettings, TextSpace, entries, gather
 
 
 class UCESettings(ClosedFormSettings):
@@ -53,13 +53,13 @@ def solve(space: TextSpace, l: float, s_e: float, s_p: float, b: float = 0.0) ->
     return (1 + b) * (space.g - c), s_e * torch.cholesky_solve(c, torch.linalg.cholesky(m))
 
 
-def edit(denoiser: Denoiser, request: Request, settings: UCESettings) -> dict[str, Entry]:
+def edit(denoiser: TextReader, request: Request, settings: UCESettings) -> dict[str, Entry]:
     """The entries of a UCE edit."""
     if settings.preset == "moments":
         weight = (KEPT if settings.s_p is None else settings.s_p) / settings.s_e
         b = own_overshoot(len(request.targets)) if settings.overshoot is None else settings.overshoot
-        e = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
-        return entries(denoiser.weights("xattn-kv"), *factored(e), settings.layers)
+        found = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
+        return entries(denoiser.weights("xattn-kv"), *found.factors(), settings.layers)
     paper = settings.preset == "paper"
     space = gather(denoiser, request, "from_last" if paper else "last", "all" if paper else "last")
     l = settings.l or (0.1 if paper else 0.5)

@@ -20,7 +20,7 @@ from ..methods import METHODS, Method
 from ..records import OptOutRecord
 from ..request import Request
 from ..text_moments import KEPT, RIDGE, kept_moment, own_overshoot, solved_map
-from ..text_space import entries, factored
+from ..text_space import entries
 from ..training import OnStep, read_checkpoint
 from .ledger import Changes, Ledger
 from .plan import Plan
@@ -55,13 +55,13 @@ def closed_form(
     kept = Ledger(denoiser, ledger)
     changes = kept.update(plan.request.targets, hooks.on_target)
     b = own_overshoot(len(plan.request.targets))
-    e = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, b)
+    found = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, b)
     method = METHODS[CLOSED]
-    made = entries(denoiser.weights("xattn-kv"), *factored(e), "kv")
+    made = entries(denoiser.weights("xattn-kv"), *found.factors(), "kv")
     settings = erasing.configure(method, denoiser.family, plan.request, {})
     used = settings.model_dump(by_alias=True)
-    found = erasing.described(denoiser, told(plan), method.name, method.paper, used, made).to(dtype)
-    return Made(signed(found, plan, register), (), None, changes)
+    erasure = erasing.described(denoiser, told(plan), method.name, method.paper, used, made).to(dtype)
+    return Made(signed(erasure, plan, register), (), None, changes)
 
 
 def by_method(

@@ -24,7 +24,6 @@ from eraser_core.backends.half_precision import edited, fp16_gain, scaled
 from eraser_core.backends.recompute import Recomputed
 from eraser_core.denoiser import Context, Edit, Rows, Tune, tuned
 from eraser_core.errors import ModelError, RequestError
-from eraser_core.text_layers import reads_text
 
 from . import model as host_model
 from . import recompute as host_recompute
@@ -66,7 +65,7 @@ class HostDenoiser:
         self.rows_at_once = 1  # without gradient; known once it is loaded
         self.recompute = False
         self._names = host_model.file_names(model, own)
-        self._context_width = next(w.shape[1] for k, w in own.items() if reads_text(k))
+        self._context_width = host_model.text_width(own)
         channels = int(model.model.latent_format.latent_channels)
         self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
         self._text_norm = host_model.text_norm(model)
@@ -120,10 +119,13 @@ class HostDenoiser:
         memory.throw_exception_if_processing_interrupted()
         self.release()  # the host may move the UNet out for the text encoder
         with torch.inference_mode():
-            tokens, pooled = self._clip.encode_from_tokens(
-                self._clip.tokenize(prompt, **unweighted(self._clip)), return_pooled=True
-            )
-        return self.context(tokens, pooled)
+            tokens = self._clip.tokenize(prompt, **unweighted(self._clip))
+            found = self._clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
+        return self._taken(found)
+
+    def _taken(self, found: Mapping[str, Any]) -> Context:
+        """What the host's text encoder gave, by its words, as a context."""
+        return self.context(found["cond"], found["pooled_output"])
 
     def context(self, tokens: Tensor, pooled: Tensor | None) -> Context:
         """A text as the host encoded it, tokens [b, n, d] and pooled [b, p], as an engine's context of this MODEL.
@@ -136,7 +138,7 @@ class HostDenoiser:
                 "connect the CLIP of the same checkpoint"
             )
         tokens = tokens.clone().to(self.device, torch.float32)
-        if not self._model.model.adm_channels:
+        if self.family in host_model.CLOSED_ONLY or not self._model.model.adm_channels:
             return Context(tokens)
         if pooled is None:
             raise RequestError(

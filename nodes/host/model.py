@@ -5,7 +5,7 @@ Together with denoiser.py and recompute.py the only place that touches ComfyUI's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,25 +16,38 @@ import comfy.supported_models
 import comfy.utils
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from eraser_core.denoiser import FlowSchedule, NoiseSchedule, Schedule, Tune, tuned
 from eraser_core.erasure import Dense, Erasure, LowRank, check_fits
 from eraser_core.errors import ModelError, RequestError
 from eraser_core.files import tensors_hash
 from eraser_core.pocket.concepts import FAMILIES
-from eraser_core.text_layers import NORMS, is_door, reads_text
+from eraser_core.text_layers import NORMS, STABLE_DIFFUSION, reads_pooled, reads_text, row_of
 
 SUPPORTED = (
     "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket models, in fp32, fp16 or bf16, "
-    "from a checkpoint or diffusion model loader; for the closed forms also Flux.1, Chroma, Qwen-Image, Z-Image and Lumina 2"
+    "from a checkpoint or diffusion model loader; for the closed forms also Flux.1, Flux.2, Chroma, Stable Diffusion 3, "
+    "Qwen-Image, Z-Image, Lumina 2, Anima, PixArt and Wan"
 )
 PREFIX = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-# Transformers whose text enters by one matrix, by the host's word for them. Closed forms edit it; nothing here trains them.
-_DOORS = {"flux": "flux1", "chroma": "chroma", "qwen_image": "qwen-image", "lumina2": "lumina2"}
+SD3, ANIMA = "sd3", "anima"
+# Transformers, by the host's word for them. Closed forms edit what reads their text; nothing here trains them.
+_TRANSFORMERS = {
+    "flux": "flux1",
+    "flux2": "flux2",
+    "chroma": "chroma",
+    "qwen_image": "qwen-image",
+    "lumina2": "lumina2",
+    "anima": ANIMA,
+    "pixart_alpha": "pixart-alpha",
+    "pixart_sigma": "pixart-sigma",
+    "wan2.1": "wan",
+}
 _Z_IMAGE = 3840  # the width by which the host tells Z-Image from Lumina 2
-CLOSED_ONLY = (*_DOORS.values(), "z-image")
+CLOSED_ONLY = (*_TRANSFORMERS.values(), "z-image", SD3)
 ATTACHMENT = "concept_eraser"
 STACK = "concept_eraser_stack"
 _FAMILIES = (
@@ -66,9 +79,11 @@ def family(model: Any) -> str:
         text_only = name == "sdxl" or not unet.get("adm_in_channels")
         if isinstance(config, kind) and unet.get("in_channels") == 4 and text_only:
             return name if type(config) is kind else type(config).__name__.lower()  # SSD-1B and its like: other depths
-    door = _DOORS.get(unet.get("image_model", ""))
-    if door:
-        return "z-image" if unet.get("dim") == _Z_IMAGE else door
+    if isinstance(config, comfy.supported_models.SD3):  # the host has no word for it
+        return SD3
+    transformer = _TRANSFORMERS.get(unet.get("image_model", ""))
+    if transformer:
+        return "z-image" if unet.get("dim") == _Z_IMAGE else transformer
     said = type(config).__name__ if config is not None else type(model.model).__name__
     raise ModelError(f"this MODEL is of the kind {said}, whose concepts cannot be erased. {SUPPORTED}")
 
@@ -97,7 +112,7 @@ def weights(model: Any) -> dict[str, Tensor]:
     keys = model.get_key_patches(PREFIX)
     found = {key: patches[0][0] for key, patches in keys.items()}
     if family(model) in CLOSED_ONLY:
-        return _door(found)
+        return _read(found)
     config = getattr(model.model, "model_config", None)
     quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
     odd = {kind for w in found.values() if (kind := _odd_kind(w))}
@@ -109,11 +124,13 @@ def weights(model: Any) -> dict[str, Tensor]:
     return found
 
 
-def _door(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All weights of a transformer of which only the door has to be read; fp8 can be."""
-    doors = [weight for key, weight in own.items() if reads_text(key)]
-    odd = {kind for w in doors if w.dtype not in FP8 and (kind := _odd_kind(w))}
-    if odd or not doors:
+def _read(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All weights of a transformer of which only what text meets first has to be read; fp8 can be."""
+    row = row_of(own)
+    first = f"{PREFIX}{row.first}." if row is not None and row.first else None
+    met = [w for k, w in own.items() if reads_text(k) or reads_pooled(k) or (first and k.startswith(first))]
+    odd = {kind for w in met if w.dtype not in FP8 and (kind := _odd_kind(w))}
+    if odd or row is None:
         said = f"is quantised ({', '.join(sorted(odd))})" if odd else "is missing"
         raise ModelError(
             f"the matrix by which text enters this MODEL {said}, and cannot be read: load the fp16, bf16 or fp8 file. The "
@@ -124,12 +141,39 @@ def _door(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def patched_weights(model: Any, tune: Tune) -> dict[str, Tensor]:
     """The parameters that `tune` names with the patches that the MODEL carries, float32, in main memory."""
+    return _patched(model, lambda key: tuned(key, tune))
+
+
+def pooled_weights(model: Any) -> dict[str, Tensor]:
+    """What reads one vector for a whole text, as `patched_weights`; none in most families."""
+    return _patched(model, reads_pooled)
+
+
+def _patched(model: Any, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     found = {}
     for key, ((weight, convert), *patches) in model.get_key_patches(PREFIX).items():
-        if tuned(key, tune):
+        if wanted(key):
             own = convert(weight.detach().float().cpu().clone(), inplace=True)
             found[key] = comfy.lora.calculate_weight(patches, own, key)
     return found
+
+
+def first_network(model: Any) -> Callable[..., Tensor] | None:
+    """What makes of the text encoder's states those that the MODEL's matrices read, in float32; None where they read them."""
+    row = row_of(model.get_key_patches(PREFIX))
+    if row is None or not row.first:
+        return None
+    name = f"{PREFIX}{row.first}."
+    own = {key.removeprefix(name): w for key, w in _patched(model, lambda key: key.startswith(name)).items()}
+    network = model.model.diffusion_model.get_submodule(row.first)
+    return lambda *states: functional_call(network, own, states)
+
+
+def text_width(own: Mapping[str, Tensor]) -> int:
+    """How many numbers a token of the text encoder has that these weights are made for."""
+    row = row_of(own)
+    entry = f"{PREFIX}{row.first}.{row.entry}" if row is not None and row.first else ""
+    return int(own[entry].shape[1]) if entry else next(int(w.shape[1]) for k, w in own.items() if reads_text(k))
 
 
 def base_hash(own: Mapping[str, Tensor]) -> str:
@@ -140,8 +184,6 @@ def base_hash(own: Mapping[str, Tensor]) -> str:
 def text_norm(model: Any) -> tuple[Tensor, float] | None:
     """Weight [d] and epsilon of the norm that text states pass before the one matrix that reads them; None without one."""
     keys = model.get_key_patches(PREFIX)
-    if not any(is_door(key) for key in keys):
-        return None
     return next(((keys[key][0][0].detach(), eps) for key, eps in NORMS.items() if key in keys), None)
 
 
@@ -150,8 +192,9 @@ def schedule(model: Any) -> Schedule:
     sampling = model.get_model_object("model_sampling")
     flows = {comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.ModelSamplingFlux}
     bases = set(type(sampling).__bases__)
-    door = any(is_door(key) for key in model.get_key_patches(PREFIX))  # a UNet is told the time otherwise
-    if door and comfy.model_sampling.CONST in bases and flows & bases:
+    row = row_of(model.get_key_patches(PREFIX))
+    transformer = row is not None and row is not STABLE_DIFFUSION  # a UNet is told the time otherwise
+    if transformer and comfy.model_sampling.CONST in bases and flows & bases:
         return FlowSchedule(sampling.sigmas.detach().cpu().double())
     kinds = {"epsilon": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
     named = [name for name, kind in kinds.items() if kind in type(sampling).__bases__]

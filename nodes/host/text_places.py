@@ -30,11 +30,26 @@ def unweighted(clip: Any) -> dict[str, bool]:
     return {} if hasattr(clip.tokenizer, "llama_template") else {"disable_weights": True}
 
 
-class TextPlaces:
-    """Places of words in the states of one CLIP; `nothing` [1, 64, d] are the states of the empty prompt."""
+def encoders(clip: Any) -> tuple[str, ...]:
+    """The tokenizers of those encoders of a Stable Diffusion 3 CLIP whose states follow each other; it may lack some.
 
-    def __init__(self, clip: Any, nothing: Tensor):
+    CLIP-L's and CLIP-G's tokens are at the same places, and their states lie beside each other.
+    """
+    own = {name for name, part in clip.cond_stage_model.named_children() if part is not None}
+    found = {"l": bool(own & {"clip_l", "clip_g"}), "t5xxl": "t5xxl" in own}
+    return tuple(name for name, there in found.items() if there) or ("",)
+
+
+class TextPlaces:
+    """Places of words in the states of one encoder; `nothing` [1, 64, d] are its states of the empty prompt.
+
+    `tokenizer` is the CLIP's word for the encoder's tokenizer. Without it, it is the last one: where there are several, that
+    one's states are the context.
+    """
+
+    def __init__(self, clip: Any, nothing: Tensor, tokenizer: str = ""):
         self._clip = clip
+        self._tokenizer = tokenizer
         whole = self._ids("")
         self._filling = whole[-1] if len(whole) > 1 and whole[-1] == whole[-2] else None
         self._empty = self._words_of(whole)
@@ -52,8 +67,8 @@ class TextPlaces:
         return end
 
     def _ids(self, prompt: str) -> list[Any]:
-        """By the last of the CLIP's tokenizers: where there are several, that one's states are the context."""
-        chunks = list(self._clip.tokenize(prompt, **unweighted(self._clip)).values())[-1]
+        found = self._clip.tokenize(prompt, **unweighted(self._clip))
+        chunks = found[self._tokenizer] if self._tokenizer else list(found.values())[-1]
         return [pair[0] for pair in chunks[0]]
 
     def _words_of(self, ids: Sequence[Any]) -> list[Any]:

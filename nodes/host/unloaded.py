@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eraser_core.denoiser import Context, Tune
+from eraser_core.errors import RequestError
+from eraser_core.text_readers import TextReader
 
 from . import model as host_model
 from .denoiser import SMALLEST, HostDenoiser
-from .text_places import TextPlaces, at_length
+from .text_places import LENGTH, TextPlaces, at_length, encoders
 
 
 class UnloadedDenoiser(HostDenoiser):
@@ -26,19 +29,129 @@ class UnloadedDenoiser(HostDenoiser):
     def __init__(self, model: Any, clip: Any):
         super().__init__(model, clip, *2 * (SMALLEST,))
         self.device = torch.device("cpu")
-        self._places: TextPlaces | None = None
+        self._first: Callable[..., Tensor] | None = None
+        self._pieces: tuple[Stretch, ...] = ()
+        self._pooled = host_model.pooled_weights(model)
+        self._vectors: dict[str, Tensor] = {}
         if self.family in host_model.CLOSED_ONLY:
-            self._places = TextPlaces(clip, self.encode([""]).tokens)
+            self._first = host_model.first_network(model)
+            self._encoders = encoders(clip) if self.family == host_model.SD3 else ("",)
+            nothing = self.encode([""]).tokens.split(LENGTH, 1)
+            places = [TextPlaces(clip, *one) for one in zip(nothing, self._encoders, strict=True)]
+            self._pieces = tuple(Stretch(self, i, place) for i, place in enumerate(places))
 
     def encode(self, prompts: Sequence[str]) -> Context:
-        """As the parent's; transformers' states, which are long and wide, are cut or filled to one length and not kept."""
+        """As the parent's; transformers' states, which are long and wide, are cut or filled to one length and not kept.
+
+        They are those that the matrices read but for a norm, [len(prompts), 64 for each stretch, d].
+        """
         if self.family not in host_model.CLOSED_ONLY:
             return super().encode(prompts)
-        return Context(torch.cat([at_length(self._encode(prompt).tokens) for prompt in prompts]))
+        return Context(torch.cat([self._at_length(self._read(prompt).tokens) for prompt in prompts]))
+
+    def vectors(self, prompts: Sequence[str]) -> Tensor:
+        """The pooled texts [len(prompts), p]."""
+        for prompt in prompts:
+            if prompt not in self._vectors:
+                self._read(prompt)
+        return torch.cat([self._vectors[prompt] for prompt in prompts])
+
+    def _read(self, prompt: str) -> Context:
+        context = self._encode(prompt)
+        if context.pooled is not None:
+            self._vectors[prompt] = context.pooled
+        return context
+
+    def _at_length(self, tokens: Tensor) -> Tensor:
+        several = len(self._encoders) > 1
+        n = self.tokens_per_chunk  # CLIP's, which come first
+        return torch.cat([at_length(part) for part in ([tokens[:, :n], tokens[:, n:]] if several else [tokens])], 1)
+
+    def _taken(self, found: Mapping[str, Any]) -> Context:
+        context = super()._taken(found)
+        if self._pooled:
+            return replace(context, pooled=self._vector_of(found["pooled_output"]))
+        if self._first is None:
+            return context
+        ids = found.get("t5xxl_ids")
+        if self.family == host_model.ANIMA and ids is None:
+            raise RequestError(
+                "this CLIP gives no T5 tokens, and Anima makes of them what it reads: connect the CLIP of the Anima checkpoint"
+            )
+        return Context(self._first(context.tokens, *(() if ids is None else (ids[None].clone(),))))
+
+    def _vector_of(self, pooled: Tensor | None) -> Tensor:
+        (width,) = {weight.shape[1] for weight in self._pooled.values()}
+        if pooled is None or not pooled.any():
+            raise RequestError(
+                f"this CLIP gives no pooled text, which this MODEL ({self.family}) reads beside the tokens: load clip_l with it, "
+                "and for Stable Diffusion 3 clip_g"
+            )
+        if pooled.shape[-1] != width:
+            raise RequestError(
+                f"this CLIP gives a pooled text of {pooled.shape[-1]} numbers, this MODEL ({self.family}) reads {width}: connect the "
+                "CLIP of the same checkpoint"
+            )
+        return pooled.clone().to(self.device, torch.float32)
+
+    def places(self) -> Sequence[TextReader]:
+        """The tokens, and in some families the pooled text."""
+        return (self, Pooled(self, self._pooled)) if self._pooled else (self,)
+
+    def stretches(self) -> Sequence[TextReader]:
+        """The encoders whose states follow each other, where there are several."""
+        return self._pieces if len(self._pieces) > 1 else (self,)
 
     def token_count(self, prompt: str) -> int:
-        return super().token_count(prompt) if self._places is None else self._places.end(prompt)
+        return self._pieces[0].token_count(prompt) if self._pieces else super().token_count(prompt)
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         """Float32, with the LoRAs that the MODEL carries."""
         return host_model.patched_weights(self._model, tune)
+
+
+class Stretch:
+    """The states of one of several text encoders, and the places of words in them."""
+
+    def __init__(self, whole: UnloadedDenoiser, index: int, places: TextPlaces):
+        self.family = whole.family
+        self._whole, self._places = whole, places
+        self._part = slice(index * LENGTH, (index + 1) * LENGTH)
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        return Context(self._whole.encode(prompts).tokens[:, self._part])
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        return self.encode(prompts).tokens[:, :n]
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        return self._whole.as_read(tokens)
+
+    def token_count(self, prompt: str) -> int:
+        return self._places.end(prompt)
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        return self._whole.weights(tune)
+
+
+class Pooled:
+    """The one vector that a model reads for a whole text, as a text of one token."""
+
+    def __init__(self, whole: UnloadedDenoiser, weights: Mapping[str, Tensor]):
+        self.family = whole.family
+        self._whole, self._weights = whole, weights
+
+    def encode(self, prompts: Sequence[str]) -> Context:
+        return Context(self._whole.vectors(prompts)[:, None])
+
+    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
+        return self.encode(prompts).tokens[:, :n]
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def token_count(self, prompt: str) -> int:
+        return 1
+
+    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
+        return self._weights

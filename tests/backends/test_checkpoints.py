@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from last_timestep import stepped
 from tiny_checkpoints import FAMILIES, build, write_checkpoint, write_folder
 from true_configs import CONFIGS
 
@@ -207,6 +209,16 @@ def test_zero_terminal_snr_ends_in_pure_noise_and_starts_where_it_did(tmp_path: 
     context, negative = denoiser.encode(["a dog"]), denoiser.encode([""])
     latents = sample(denoiser, torch.randn(1, 4, 8, 8), context, negative, 3, 5.0)
     assert latents.isfinite().all()
+
+
+def test_a_training_step_at_pure_noise_is_finite_and_its_target_right(tmp_path: Path) -> None:
+    """As anime checkpoints of SDXL are trained; read as an epsilon model the same timestep has no picture."""
+    path = str(write_checkpoint(tmp_path / "m.safetensors", "sdxl", extra={"v_pred": MARK, "ztsnr": MARK}))
+    denoiser = read(find_model(path, SMALL), SMALL)
+    stepped(denoiser)
+    noise, last = torch.randn(1, 4, 8, 8), torch.tensor([999])
+    wrong = replace(denoiser.schedule, prediction="epsilon")
+    assert not wrong.split(torch.randn_like(noise), noise, last)[0].isfinite().any()
 
 
 def test_a_folders_scheduler_is_believed(tmp_path: Path) -> None:

@@ -111,6 +111,9 @@ COLUMNS = {
     "overshoot": {"same3", "alone6", "esr1", "psr1", "recovery1"},
     "opening": SHARES | {"kept_with_p1", "kept_with_p1_both", "recovery1_both"},
     "widths": {"reached", "moved", "concepts"},
+    "missed": {"missed", "rank", "mb", "esr1", "psr1", "psr1_retained"},
+    "doors": {"model", "names", "solve_s", "text_s", "mb", "rank"},
+    "memory_flux": {"preset", "tune", "weights_gb", "peak_gb"},
     "cost": {"method", "seconds", "rows_nograd", "rows_grad", "peak_bytes"},
 }
 

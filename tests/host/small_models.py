@@ -56,7 +56,9 @@ def config(family: str, narrow: dict[str, Any] | None = None) -> Any:
     return found
 
 
-def model_of(family: str, weights: dict[str, torch.Tensor], v_prediction: bool, narrow: dict[str, Any]) -> Any:
+def model_of(
+    family: str, weights: dict[str, torch.Tensor], v_prediction: bool, narrow: dict[str, Any], zero_snr: bool = False
+) -> Any:
     """A MODEL of a narrow configuration with these weights (LDM names without prefix)."""
     import comfy.model_base
     import comfy.model_patcher
@@ -64,6 +66,7 @@ def model_of(family: str, weights: dict[str, torch.Tensor], v_prediction: bool, 
     found, cpu = config(family, narrow), torch.device("cpu")
     kind = comfy.model_base.ModelType.V_PREDICTION if v_prediction else comfy.model_base.ModelType.EPS
     found.model_type = lambda state_dict, prefix="": kind
+    found.sampling_settings = {**found.sampling_settings, "zsnr": zero_snr}  # as the host does for a file with `ztsnr`
     model = found.get_model({}, "", device=cpu)
     model.diffusion_model.load_state_dict(weights)
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)

@@ -14,6 +14,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from diffusers import UNet2DConditionModel
+from last_timestep import stepped
 from tiny_checkpoints import SECOND_WIDTH, TEXT_WIDTH, UNETS, write_checkpoint
 
 from eraser_core.backends.architecture import SD1_TEXT, SD2_TEXT, SDXL_TEXT, SDXL_TEXT_2, UNET, recognise
@@ -78,13 +79,14 @@ def pair(request: pytest.FixtureRequest, pack: ModuleType, tmp_path_factory: pyt
 
     family = request.param
     path = write_checkpoint(tmp_path_factory.mktemp("narrow") / "m.safetensors", family)
-    loading = Loading(size=64, prediction="epsilon" if family == "sd1" else "v_prediction")
+    zero_snr = family == "sdxl"
+    loading = Loading(size=64, prediction="epsilon" if family == "sd1" else "v_prediction", zero_snr=zero_snr)
     stored = open_checkpoint(path, loading)
     weights = {n.removeprefix(UNET): stored.files.tensor(n) for n in stored.names.values()}
     narrow: dict[str, Any] = {"context_dim": UNETS[family]["cross_attention_dim"]}
     if family == "sdxl":
         narrow["adm_in_channels"] = SECOND_WIDTH + 6 * 256
-    model = small_models.model_of(family, weights, family != "sd1", narrow)
+    model = small_models.model_of(family, weights, family != "sd1", narrow, zero_snr)
     return read(stored, loading), HostDenoiser(model, small_models.TokensOnly(), 64, 64), model
 
 
@@ -102,7 +104,9 @@ def test_the_faces_agree_on_the_model(pair: Any) -> None:
     engine, host, _ = pair
     assert (engine.family, engine.base_hash, engine.latent_shape) == (host.family, host.base_hash, host.latent_shape)
     assert engine.schedule.prediction == host.schedule.prediction
-    assert torch.allclose(engine.schedule.alphas_cumprod, host.schedule.alphas_cumprod, rtol=1e-5)
+    # of pure noise the host says 4.9e-8 for 0, to have a finite sigma
+    assert torch.allclose(engine.schedule.alphas_cumprod, host.schedule.alphas_cumprod, rtol=1e-5, atol=1e-7)
+    assert (float(host.schedule.alphas_cumprod[-1]) < 1e-7) == (host.family == "sdxl")
     assert engine.file_names() == {k: v for k, v in host.file_names().items() if k in engine.file_names()}
     assert set(engine.file_names()) <= set(host.file_names())
 
@@ -127,6 +131,17 @@ def test_five_plain_gradient_steps_agree(pair: Any, rank: int) -> None:
     moved = found[0] - torch.cat([p.flatten() for p in start])
     assert float((found[0] - found[1]).norm() / moved.norm()) < 1e-3
     assert float(moved.norm()) > 1e-4
+
+
+@pytest.mark.parametrize("pair", ["sdxl"], indirect=True)
+def test_a_training_step_at_pure_noise_agrees(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SDXL with v-prediction and zero terminal SNR, as anime checkpoints are."""
+    found, places = [], {"": 3, "a church": 1, "a castle": 2, "a dog": 4}
+    for d in pair[:2]:
+        monkeypatch.setattr(d, "encode", lambda prompts, d=d: Context.cat([context(d, places[p]) for p in prompts]))
+        with torch.inference_mode(False), torch.enable_grad():
+            found.append(stepped(d))
+    assert found[0] == pytest.approx(found[1], rel=2e-3)
 
 
 def five_steps(d: Any, rank: int, steps: int = 5) -> list[torch.Tensor]:

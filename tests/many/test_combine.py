@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eraser_core.__main__ import main
+from eraser_core.denoiser import Context
 from eraser_core.erasing import configure, erase
 from eraser_core.erasure import Dense, Erasure, LowRank, load_erasure, stack
 from eraser_core.errors import FileFormatError, RequestError
@@ -19,6 +20,7 @@ from eraser_core.many import sums
 from eraser_core.many.combine import CombineSettings, Source, combine, configured, joint_request, low_rank, source
 from eraser_core.many.files import load_sources
 from eraser_core.many.harm import harm
+from eraser_core.memory_tracker import Tracker
 from eraser_core.methods import METHODS
 from eraser_core.models import Model, open_model
 from eraser_core.request import Request, Target
@@ -176,7 +178,7 @@ def test_the_general_vocabulary_is_read_once_and_leaves_the_concepts_out(model, 
 
 def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
     request = Request(tuple(Target(f"a {n}", a, (), TEMPLATES) for n, a in NAMES.items()), KEPT)
-    e = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True)
+    e = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True).e
     identity = torch.eye(len(e), dtype=e.dtype)
 
     def states(prompt: str) -> torch.Tensor:
@@ -189,6 +191,49 @@ def test_a_joint_map_sends_a_concept_to_its_anchor_and_leaves_others(model):
         assert distance(moved, states(anchor)) < 0.5 * distance(states(f"a {name}"), states(anchor))
     for word in KEPT:
         assert distance(states(word) @ (identity + e).T, states(word)) < 0.05
+
+
+def test_the_factors_leave_out_what_moves_no_text(model):
+    """What is cut off is little of how far the texts are moved, though it is more of the matrix E."""
+    request = Request(tuple(Target(f"a {n}", a, (), TEMPLATES) for n, a in NAMES.items()), KEPT)
+    found = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True)
+
+    def missed(left: torch.Tensor, right: torch.Tensor) -> float:
+        root = torch.linalg.cholesky(found.moment)
+        return float(((left @ right.T - found.e) @ root).square().sum() / (found.e @ root).square().sum())
+
+    left, right = found.factors()
+    assert missed(left, right) <= 1.001e-4
+    assert missed(left[:, :-1], right[:, :-1]) > 1e-4  # no column too many
+    u, s, vh = torch.linalg.svd(found.e)
+    plain = int(((s**2).cumsum(0) / (s**2).sum() < 1 - 1e-4).sum()) + 1
+    assert left.shape[1] < 0.7 * plain
+    r = left.shape[1]
+    assert missed(u[:, :r] * s[:r], vh[:r].T) > 1.2e-4  # E's own largest directions are not those
+
+
+class Wide:
+    """Texts of four tokens with states of 1024 numbers."""
+
+    family = "sd1"
+
+    def encode(self, prompts):
+        seeds = [torch.Generator().manual_seed(sum(prompt.encode())) for prompt in prompts]
+        return Context(torch.stack([torch.randn(4, 1024, generator=g) for g in seeds]))
+
+    def as_read(self, tokens):
+        return tokens
+
+    def token_count(self, prompt):
+        return 1 + len(prompt.split())
+
+
+def test_a_closed_form_holds_a_dozen_matrices_at_most(model):
+    """Each [d, d] of 8 bytes: what has to be free for a wide text encoder."""
+    request = Request((Target("guitar", "lamp", (), ("{}",)), Target("dog", "cat", (), ("{}",))), ("tree",))
+    with Tracker() as tracker:
+        joint_map(Wide(), request, 9.0, 1e-4, 0.0, general=True).factors()
+    assert 6 < tracker.peak / (8 * 1024**2) < 12, tracker.peak / (8 * 1024**2)
 
 
 def test_a_concept_counts_once_however_many_templates(model):
