@@ -1,6 +1,7 @@
 """How small may the file of a closed form be? The share of its movement of the texts that the rank leaves out, against what is seen.
 
     python benchmarks/missed.py --objects guitar dog truck    # on which the share was chosen
+    python benchmarks/missed.py --objects church --images 16
     python benchmarks/missed.py
     python benchmarks/missed.py --smoke
 
