@@ -46,6 +46,7 @@ HEADINGS = {
     "text_s": "seconds of reading texts",
     "peak_bytes": "peak, bytes",
     "files": "files or names",
+    "rank_by_matrix": "rank by the matrix",
     "missed": "left out of the movement",
     "reached_worst": "reached, the worst tenth",
     "moved_worst": "moved, the worst tenth",
