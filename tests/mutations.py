@@ -15,7 +15,8 @@ NOT_FINITE = (b"\x00\x7e", b"\x00\x7c", b"\x00\xfc")  # fp16's NaN and infinitie
 def mutate(whole: bytes, rng: random.Random) -> tuple[str, bytes]:
     """(what was done, the damaged file); a JSON file or a safetensors one."""
     kinds = [_flip, _cut, _noise, _insert]
-    if whole[:1] == b"{":
+    # A safetensors header of 0x..7b bytes begins with the same byte, but its length has zeros in it.
+    if whole[:1] == b"{" and b"\0" not in whole[: LENGTH.size]:
         return _json(whole, rng) if rng.random() < 0.6 else rng.choice(kinds)(whole, rng)
     header = [_metadata, _metadata, _metadata, _shape, _type, _rename, _drop, _values]
     return rng.choice([*kinds, *header])(whole, rng)
