@@ -1,12 +1,11 @@
 """How small may the file of a closed form be? The share of its movement of the texts that the rank leaves out, against what is seen.
 
-    python benchmarks/missed.py --objects guitar dog truck    # on which the share was chosen
     python benchmarks/missed.py --objects church --images 16
     python benchmarks/missed.py
     python benchmarks/missed.py --smoke
 
-`rank_by_matrix` is what the same share of the matrix E itself would take. UCE (`moments`) on objects of the pocket model, each with its own random half of the others as retain set. Pictures by
-DPM-Solver++ in 8 steps. A row a (missed, concept) in out/benchmarks/missed.json; a rerun goes on.
+`rank_by_matrix` is what the same share of the matrix E itself would take. UCE (`moments`) on objects of the pocket model, each
+with its own random half of the others as retain set. Pictures by DPM-Solver++ in 8 steps. A row a (missed, concept) in out/benchmarks/missed.json; a rerun goes on.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class KPOPSettings(io.ComfyNode):
                 _later(
                     "opens",
                     "How much it counts that other texts stay as they are with the hidden prompt. With 0 it paints its "
-                    "concept over them, as in the paper. With 1, and lambda 1, it brings the model back. -1 is 0.",
+                    "concept over them, as in the paper. With 1, lambda 1 and mechanism additive it brings the model back. -1 is 0.",
                     most=100,
                 ),
             ],
