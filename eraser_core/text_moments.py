@@ -146,10 +146,13 @@ def general_moment(denoiser: TextReader, without: Sequence[str]) -> Tensor:
 
 
 def reader_hash(denoiser: TextReader) -> str:
-    """Tells text encoders apart: a hash of how one reads three short prompts."""
+    """A hash of three short prompts as the model's matrices read them.
+
+    It tells models apart that share a text encoder and put a norm of their own behind it.
+    """
     words = general_words(denoiser.family)
-    probe = denoiser.encode(["", words[0], words[-1]]).tokens.detach().cpu().contiguous()
-    return tensors_hash({"states": probe})
+    probe = denoiser.as_read(denoiser.encode(["", words[0], words[-1]]).tokens)
+    return tensors_hash({"states": probe.detach().cpu().contiguous()})
 
 
 def know_vocabulary(reader: str, found: Tensor) -> None:

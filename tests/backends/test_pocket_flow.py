@@ -11,10 +11,12 @@ from eraser_core.backends.stored_model import Loading
 from eraser_core.erasing import erase
 from eraser_core.erasure import FrozenEdit
 from eraser_core.errors import ModelError
+from eraser_core.general_words import general_words
 from eraser_core.methods import METHODS
 from eraser_core.models import open_model
 from eraser_core.pocket.model import FLOW_WEIGHTS
 from eraser_core.request import Request, Target
+from eraser_core.text_moments import moment, reader_hash, whole_vocabulary
 
 KNOWN = ("guitar", "banana", "apple", "camera")
 
@@ -47,6 +49,14 @@ def test_both_pocket_models_know_the_same_words_and_are_not_mistaken_for_each_ot
     )
     assert (model.denoiser.family, first.family) == ("pocket-flow", "pocket")
     assert model.denoiser.base_hash != first.base_hash
+
+
+def test_a_vocabulary_read_by_one_model_is_not_taken_for_the_others_that_shares_its_text_encoder(model):
+    unet = load_pocket_denoiser()
+    first, second = whole_vocabulary(unet), whole_vocabulary(model.denoiser)
+    torch.testing.assert_close(second, moment(model.denoiser, general_words("pocket-flow")))
+    assert float((first - second).norm()) > 0.1 * float(second.norm())
+    assert reader_hash(unet) == reader_hash(load_pocket_denoiser())
 
 
 def test_its_file_is_opened_by_its_name_and_a_cut_one_is_refused(tmp_path):
