@@ -50,6 +50,10 @@ class Rows:
     def add(self, row: Row) -> None:
         """Keep a row."""
         self.rows.append(row)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file; after a change of a row that is there."""
         write_json(self.path, self.rows)
 
     def take(self, names: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ HEADINGS = {
     "psr1_before": "others right, untouched",
     "psr5": "others right (PSR-5)",
     "psr1_lookalike": "look-alikes right",
+    "psr1_lookalike_before": "look-alikes right, untouched",
     "psr1_retained": "retained right",
     "kept1": "others right, named to nobody",
     "retained1": "retained right",
@@ -31,6 +32,7 @@ HEADINGS = {
     "kept_with_p1": "other prompts right, hidden prompt added",
     "kept_with_p1_both": "other prompts right, in both halves",
     "learnt1": "learnt again",
+    "learnt1_strong": "learnt again, strong attack",
     "same3": "same prompt with the anchor, guidance 3",
     "same6": "same prompt with the anchor, guidance 6",
     "alone3": "the anchor alone, guidance 3",
@@ -107,6 +109,7 @@ BACK = (
     "kept_with_p1",
     "kept_with_p1_both",
     "learnt1",
+    "learnt1_strong",
     "seconds",
 )
 VALUES = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .text_layers import in_attention, reads_text
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
-Tune = Literal["xattn-kv", "xattn", "noxattn", "text"]
+Tune = Literal["xattn-kv", "xattn", "noxattn", "text", "all"]
 
 
 @dataclass(frozen=True)
@@ -264,4 +264,6 @@ def tuned(key: str, tune: Tune) -> bool:
     reads = reads_text(key)
     if tune in ("xattn-kv", "text"):
         return reads
+    if tune == "all":
+        return True
     return (reads or in_attention(key)) == (tune == "xattn")

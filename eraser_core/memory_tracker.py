@@ -55,10 +55,9 @@ class Tracker(TorchDispatchMode):
 def forwards(settings: TrainingSettings, learner: type[Learner], batch: int, chunk: int) -> tuple[tuple[int, int], ...]:
     """(rows, tokens) of the forwards whose graphs are alive at once: the student's, with the retain set's rows in it,
     then those with a hidden prompt, with the rows that it must leave as they are."""
-    kept = 1 + (settings.retain_weight > 0)
     left = 1 + (getattr(settings, "opens", 0) > 0)
     prompt = getattr(settings, "k", 0) if getattr(settings, "mechanism", "") == "concatenative" else 0
-    return ((batch * kept, chunk), *[(batch * left, chunk + prompt)] * (learner.graphs - 1))
+    return ((settings.student_rows(batch), chunk), *[(batch * left, chunk + prompt)] * (learner.graphs - 1))
 
 
 def take_step(

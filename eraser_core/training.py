@@ -37,7 +37,7 @@ class TrainingSettings(BaseModel):
 
     iterations: int = Field(1000, ge=1, description="training steps")
     batch: int = Field(1, ge=1, description="z_t a step")
-    tune: Tune = Field("xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts")
+    tune: Tune = Field("xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts, or everything")
     rank: int = Field(0, ge=0, description="rank of the change; 0 is dense")
     null_space: bool = Field(
         False, description='tune "text" only: confine the map to where retained texts have nothing'
@@ -86,6 +86,19 @@ class TrainingSettings(BaseModel):
             raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')
         if self.null_space and (not request.retain or self.tune != "text"):
             raise RequestError('null_space needs a retain set and tune "text"')
+
+    def texts(self, request: Request) -> list[str]:
+        """Every prompt that a run reads."""
+        pairs = [prompt for target in request.targets for pair in target.pairs() for prompt in pair]
+        return list(dict.fromkeys(["", *pairs, *request.retain]))
+
+    def student_rows(self, batch: int) -> int:
+        """Rows of a step's forward of the student, the retain set's in it."""
+        return batch * (1 + (self.retain_weight > 0))
+
+    def further_rows(self) -> int:
+        """Rows with gradient of a step that are no multiple of its batch."""
+        return 0
 
     def filled(self, request: Request) -> int:
         """How many z_t come into the pools before the first step."""

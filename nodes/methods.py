@@ -168,6 +168,39 @@ class CASettings(io.ComfyNode):
         return io.NodeOutput(_chosen("ca", values))
 
 
+class RobustSettings(io.ComfyNode):
+    """Robust: plays the attacker while it trains."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "RobustSettings",
+            "Robust Settings",
+            "Erases so that a context learnt from pictures does not bring the concept back: it learns such contexts while it "
+            "trains. Slower than the others, and needs retained concepts. No hidden prompt. Values of -1 are what suits the model.",
+            [
+                io.Combo.Input(
+                    "tune",
+                    options=["all", "noxattn", "xattn", "xattn-kv"],
+                    default="all",
+                    tooltip="What changes, in place of the training node's own tune. With less than all, learnt contexts find "
+                    "a way around.",
+                ),
+                _rate("eta", f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without."),
+                _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 1."),
+                _weight("retain_weight", "How much it counts that retained concepts stay as they are. -1 is 8."),
+                _count("contexts", "Contexts that are learnt against the network, in turn. -1 is 24."),
+                _count("context_steps", "Steps of a context for one of the network. -1 is 3."),
+            ],
+            [_output()],
+        )
+
+    @classmethod
+    @checked
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        return io.NodeOutput(_chosen("robust", values))
+
+
 class UCESettings(io.ComfyNode):
     """UCE: a closed form, solved in seconds."""
 

@@ -9,7 +9,15 @@ from .closed_form import EraseClosedForm
 from .combine import CombineErasures
 from .compare import Compare
 from .evaluation import Evaluation
-from .methods import CASettings, DoubleProjectionsSettings, ESDSettings, KPOPSettings, TIMESettings, UCESettings
+from .methods import (
+    CASettings,
+    DoubleProjectionsSettings,
+    ESDSettings,
+    KPOPSettings,
+    RobustSettings,
+    TIMESettings,
+    UCESettings,
+)
 from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
 from .share import ShareErasure
@@ -40,4 +48,5 @@ def all_nodes() -> list[type]:
         Evaluation,
         ShareErasure,
         AuditErasure,
+        RobustSettings,
     ]

@@ -71,10 +71,11 @@ def _inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "tune",
-            options=["xattn-kv", "xattn", "noxattn", "text"],
+            options=["xattn-kv", "xattn", "noxattn", "text", "all"],
             default="xattn-kv",
             tooltip="What changes: the keys and values that read the text (xattn-kv), all of the cross-attention (xattn), "
-            "everything else (noxattn, for nudity), or how texts are read (text: smallest file, least memory).",
+            "everything else (noxattn, for nudity), how texts are read (text: smallest file, least memory), or the whole "
+            "network (all).",
         ),
         auto(
             io.Int.Input,

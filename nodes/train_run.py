@@ -31,7 +31,7 @@ from .run_words import in_words, retained, used, with_run
 from .values import MethodChoice, Prompts
 
 SAVE_SECONDS = 60.0  # how long another process may take to write its files
-GRADIENT_FORWARDS: dict[type[Learner], int] = {KPOP: 3}
+FURTHER_FORWARDS: dict[type[Learner], int] = {KPOP: 2}  # beside the student's
 
 
 def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[tuple[Any, ...], str]:
@@ -50,7 +50,9 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     chosen = request_words.build(words, denoiser, values["seed"])
     request = chosen.request
     settings = _settings(choice, denoiser.family, request, values)
-    _encode_all(denoiser, request)
+    if isinstance(settings, TrainingSettings):
+        # Once, before the UNet is loaded: the text encoder must not push it out in between.
+        denoiser.encode(settings.texts(request))
     said = in_words(request)
     report = None
     learner = registered(choice.name).learner
@@ -99,18 +101,12 @@ def _settings(choice: MethodChoice, family: str, request: Request, values: dict[
     """The family's preset, then the METHOD's, then this node's own, as far as the method knows them."""
     chosen = registered(choice.name)
     tune: Tune = values["tune"]
-    given = dict(choice.settings)
+    given = {"tune": tune} | dict(choice.settings)
     given |= {name: values[own] for name, own in (("iterations", "steps"), ("batch", "batch")) if values[own]}
-    given |= {"tune": tune} | ({"rank": values["rank"]} if values["rank"] >= 0 else {})
+    given |= {"rank": values["rank"]} if values["rank"] >= 0 else {}
     known = {f.alias or name for name, f in chosen.settings.model_fields.items()} | set(choice.settings)
     settings: BaseModel = configure(chosen, family, request, {k: v for k, v in given.items() if k in known})
     return settings
-
-
-def _encode_all(denoiser: HostDenoiser, request: Request) -> None:
-    """Read every text once, before the UNet is loaded: the text encoder must not push it out in between."""
-    pairs = [prompt for target in request.targets for pair in target.pairs() for prompt in pair]
-    denoiser.encode(list(dict.fromkeys(["", *pairs, *request.retain])))
 
 
 def _plan(
@@ -136,13 +132,14 @@ def _plan(
             break
     if needed is not None:
         estimate.check(denoiser, settings, learner, request, needed, free)
-    duration = estimate.seconds(denoiser, settings, _gradient_forwards(learner, settings), request)
+    duration = estimate.seconds(denoiser, settings, _gradient_rows(learner, settings), request)
     return f"{settings.iterations} steps, {estimate.describe(needed, free, duration, chosen)}"
 
 
-def _gradient_forwards(learner: type[Learner], settings: TrainingSettings) -> int:
-    """Batches with gradient in a step, without the retain set's; the rows of `opens` go through twice."""
-    return GRADIENT_FORWARDS.get(learner, 1) + 2 * (getattr(settings, "opens", 0) > 0)
+def _gradient_rows(learner: type[Learner], settings: TrainingSettings) -> int:
+    """Rows with gradient in a step; those of `opens` go through twice."""
+    further = FURTHER_FORWARDS.get(learner, 0) + 2 * (getattr(settings, "opens", 0) > 0)
+    return settings.student_rows(settings.batch) + further * settings.batch + settings.further_rows()
 
 
 def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompts:

@@ -16,12 +16,14 @@ MODEL_HELP = (
 )
 DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 # What the engine's registers hold, by name: looking there brings torch. tests/commands/test_help.py compares.
-METHODS = ("kpop", "naive", "esd", "ca", "uce", "time", "dp")
+METHODS = ("kpop", "naive", "esd", "ca", "robust", "uce", "time", "dp")
 DTYPES = ("fp16", "bf16", "fp32")
 SETTINGS = (
     *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "start", "optimizer", "eta", "retain_weight"),
     *("guidance", "sampler_steps", "latents", "latents_from", "pool_size", "per_trajectory", "refresh_every"),
     *("mechanism", "k", "lambda", "eta_p", "opens", "recovery_target", "overshoot", "layers", "directions"),
+    *("resist_weight", "retain_rows", "contexts", "context_rows", "context_steps", "context_rate", "context_age"),
+    *("renew_every", "pictures", "least_noise"),
     *("preset", "l", "s_e", "s_p", "negative_guidance", "anchor_images", "anchor_guidance", "from_anchor"),
 )
 Group = argparse._ArgumentGroup

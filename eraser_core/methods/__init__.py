@@ -18,6 +18,7 @@ from . import double_projection, time, uce
 from .ca import CA, CASettings
 from .esd import ESD, ESDSettings
 from .kpop import KPOP, KPOPSettings, Naive, NaiveSettings
+from .robust import Robust, RobustSettings
 
 Solve = Callable[[TextReader, Request, Any], dict[str, Entry]]
 OTHERS = "others"  # SD1.x, SD2.x, SDXL and its smaller kin
@@ -69,6 +70,12 @@ _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
 _SEVERAL = {"start": "closed form"}
 
 
+_ROBUST = {
+    **dict.fromkeys(FAMILIES, {"sampler_steps": 16}),
+    OTHERS: {"rank": 16, "eta": 1e-4, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2},
+}
+
+
 def _presets(pocket: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {**dict.fromkeys(FAMILIES, pocket), OTHERS: _REAL}
 
@@ -80,6 +87,7 @@ METHODS = {
         Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
         Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),
         Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET_CA)),
+        Method("robust", RobustSettings, "adversarial training, ours (after arXiv 2405.15234)", Robust, _ROBUST),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),
         Method("dp", double_projection.DoubleProjectionSettings, "arXiv 2604.10032", solve=double_projection.edit),

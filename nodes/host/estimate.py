@@ -105,10 +105,10 @@ def check(
     raise RequestError(f"{said}: even small settings do not fit; close other programs, or choose {other}")
 
 
-def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step: int, request: Request) -> float:
+def seconds(denoiser: HostDenoiser, settings: TrainingSettings, rows_a_step: int, request: Request) -> float:
     """A rough time for the whole run, from one row at full size.
 
-    `forwards_a_step` is how many batches with gradient the method runs in a step, without the retain set's.
+    `rows_a_step` is how many rows with gradient the method runs in a step.
     """
     context = denoiser.encode([""])
     z = torch.zeros((1, *denoiser.latent_shape), device=denoiser.device)
@@ -126,8 +126,7 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, forwards_a_step:
         plain = settings.iterations * settings.batch * (settings.sampler_steps // 2 * guided + 2) * pools
     elif settings.refresh_every:
         plain += plain * settings.iterations // settings.refresh_every // 16
-    with_gradient = settings.iterations * settings.batch * (forwards_a_step + pools - 1)
-    return spent * (plain + (1 + BACKWARD + denoiser.recompute) * with_gradient)
+    return spent * (plain + (1 + BACKWARD + denoiser.recompute) * settings.iterations * rows_a_step)
 
 
 def pool_rows(settings: TrainingSettings, request: Request) -> int:

@@ -17,7 +17,7 @@ from eraser_core.pocket.concepts import load_concepts
 REPO = Path(__file__).resolve().parents[2]
 PREFIX = "ConceptEraser_"
 METHODS_OF = {"KPOPSettings": "kpop", "ESDSettings": "esd", "CASettings": "ca", "UCESettings": "uce"}
-METHODS_OF |= {"TIMESettings": "time", "DoubleProjectionsSettings": "dp"}
+METHODS_OF |= {"RobustSettings": "robust", "TIMESettings": "time", "DoubleProjectionsSettings": "dp"}
 # Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
 ORDER = {
     "TrainConceptEraser": "model clip vae method concepts anchor retain steps tune rank seed key_seed width height batch "
@@ -34,6 +34,7 @@ ORDER = {
     "Compare": "before after third fourth labels",
     "ESDSettings": "eta negative_guidance guidance retain_weight latents",
     "CASettings": "eta anchor_images anchor_guidance retain_weight",
+    "RobustSettings": "tune eta resist_weight retain_weight contexts context_steps",
     "UCESettings": "preset layers l s_e s_p",
     "TIMESettings": "layers lambda_",
     "DoubleProjectionsSettings": "layers directions kept_energy",

@@ -26,7 +26,7 @@ def shake(edit):
             p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
 
 
-CASES = [("xattn-kv", 0), ("xattn-kv", 3), ("xattn", 0), ("noxattn", 2), ("text", 4)]
+CASES = [("xattn-kv", 0), ("xattn-kv", 3), ("xattn", 0), ("noxattn", 2), ("text", 4), ("all", 0), ("all", 2)]
 
 
 @pytest.mark.parametrize(("tune", "rank"), CASES)
@@ -45,7 +45,7 @@ def test_what_is_tuned_is_what_its_name_says(tiny):
     every = set(tiny.all_weights())
     kv, x, rest = (set(tiny.weights(t)) for t in ("xattn-kv", "xattn", "noxattn"))
     assert all(".attn2.to_k.weight" in k or ".attn2.to_v.weight" in k for k in kv) and len(kv) == 14
-    assert kv < x and not (x & rest) and x | rest == every
+    assert kv < x and not (x & rest) and x | rest == every == set(tiny.weights("all"))
     assert any(k.endswith("attn2.to_out.0.bias") for k in x)
 
 

@@ -15,15 +15,24 @@ FIRST_INDEX = 60_000
 
 
 def learnt(
-    examiner: Examiner, denoiser: PocketDenoiser, name: str, edit: Edit | None, *, n: int = 40, iterations: int = 200
+    examiner: Examiner,
+    denoiser: PocketDenoiser,
+    name: str,
+    edit: Edit | None,
+    *,
+    n: int = 40,
+    iterations: int = 200,
+    start: str = "a picture",
 ) -> Rate:
     """The share of n pictures judged as the object, drawn through a context learnt from its real drawings.
+
+    The context is learnt from that of the prompt `start`.
 
     The drawings are in all six styles, each also mirrored. For an object that the model never knew this is the floor.
     """
     images = drawings(name)
     z_0 = denoiser.encode_images(torch.cat([images, images.flip(-1)]))
-    context = learn_context(denoiser, z_0, denoiser.encode(["a picture"]), edit, iterations=iterations)
+    context = learn_context(denoiser, z_0, denoiser.encode([start]), edit, iterations=iterations)
     negative, indices = denoiser.encode([""]), range(FIRST_INDEX, FIRST_INDEX + n)
     pictures = torch.cat([examiner.draw(context.expand(len(i)), negative, i, edit) for i in _parts(indices)])
     return psr(examiner.rank_images([Question("", "object", name, i) for i in indices], pictures))
