@@ -40,6 +40,8 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "control": ("robust", {"resist_weight": 0.0}),
     "few contexts": ("robust", {"contexts": 2, "context_rows": 2, "context_steps": 6}),
     "any age": ("robust", {"context_age": 0}),
+    "margin 1": ("robust", {"margin": 1.0}),
+    "no margin": ("robust", {"margin": 1e9}),
     "cross-attention alone": ("robust", {"tune": "xattn"}),
     "rank 16": ("robust", {"rank": 16, "eta": 3e-4}),
 }
@@ -73,7 +75,11 @@ def one(model: Model, setting: str, concept: str, seed: int, n: int, smoke: bool
     result.erasure.save(path)
     edit = result.erasure.as_edit()
     found = score(model.examiner, task, edit, None, None, untouched(model.examiner, task))
-    row = {"anchor": task.anchor, **{column: found.get(column) for column in COLUMNS}, "seconds": round(result.seconds, 1)}
+    row = {
+        "anchor": task.anchor,
+        **{column: found.get(column) for column in COLUMNS},
+        "seconds": round(result.seconds, 1),
+    }
     row["learnt1"] = attacked(model, concept, edit, n, 2 if smoke else 200, STARTS[:1])
     return row | {"mb": round(path.stat().st_size / 1e6, 2), "learnt1_strong": None}
 
@@ -129,8 +135,8 @@ def main() -> int:
             rows.add({**key, **dict.fromkeys(COLUMNS), "learnt1": share, "anchor": None, **facts})
     if args.strong or args.smoke:
         strengthen(model, rows, args.smoke)
-    means = common.figures(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs"), COLUMNS)
-    each = common.figures(rows.rows, ("setting", "concept", "anchor", "seed", "n"), COLUMNS)
+    means = common.table(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs", *COLUMNS))
+    each = common.table(rows.rows, ("setting", "concept", "anchor", "seed", "n", *COLUMNS))
     common.show(name, f"## Means\n\n{means}\n## Runs\n\n{each}")
     return 0
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .denoiser import Context
 
-
 NOTHING = ("", "a picture")  # prompts that say nothing
 
 
@@ -40,7 +39,7 @@ class LearntContexts:
         self._first[i], self.steps[i] = start, 0
         self.tokens[i].copy_(self._starts.tokens[int(start)])
         self.optimizer.state.pop(self.tokens[i], None)
-        self._oldest.copy_((i + 1) % len(self.tokens))
+        self._oldest[0] = (i + 1) % len(self.tokens)
 
     def some(self, b: int, least: int = 0) -> Tensor:
         """Numbers of b of them by chance, of those that have come `least` steps; some twice where those are fewer."""

@@ -37,7 +37,9 @@ class TrainingSettings(BaseModel):
 
     iterations: int = Field(1000, ge=1, description="training steps")
     batch: int = Field(1, ge=1, description="z_t a step")
-    tune: Tune = Field("xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts, or everything")
+    tune: Tune = Field(
+        "xattn-kv", description="what is tuned: attn2 K and V, all of attn2, all but attn2, the texts, or everything"
+    )
     rank: int = Field(0, ge=0, description="rank of the change; 0 is dense")
     null_space: bool = Field(
         False, description='tune "text" only: confine the map to where retained texts have nothing'

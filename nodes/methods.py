@@ -186,9 +186,11 @@ class RobustSettings(io.ComfyNode):
                     tooltip="What changes, in place of the training node's own tune. With less than all, learnt contexts find "
                     "a way around.",
                 ),
-                _rate("eta", f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without."),
-                _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 1."),
-                _weight("retain_weight", "How much it counts that retained concepts stay as they are. -1 is 8."),
+                _rate(
+                    "eta", f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without."
+                ),
+                _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 0.5."),
+                _weight("retain_weight", "How much it counts that retained concepts stay as they are. -1 is 4."),
                 _count("contexts", "Contexts that are learnt against the network, in turn. -1 is 24."),
                 _count("context_steps", "Steps of a context for one of the network. -1 is 3."),
             ],

@@ -22,7 +22,16 @@ SETTINGS = (
     *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "start", "optimizer", "eta", "retain_weight"),
     *("guidance", "sampler_steps", "latents", "latents_from", "pool_size", "per_trajectory", "refresh_every"),
     *("mechanism", "k", "lambda", "eta_p", "opens", "recovery_target", "overshoot", "layers", "directions"),
-    *("resist_weight", "retain_rows", "contexts", "context_rows", "context_steps", "context_rate", "context_age"),
+    *(
+        "resist_weight",
+        "margin",
+        "retain_rows",
+        "contexts",
+        "context_rows",
+        "context_steps",
+        "context_rate",
+        "context_age",
+    ),
     *("renew_every", "pictures", "least_noise"),
     *("preset", "l", "s_e", "s_p", "negative_guidance", "anchor_images", "anchor_guidance", "from_anchor"),
 )

@@ -370,7 +370,12 @@ ROWS: list[Bad] = [
     *rows("CASettings", ({"anchor_images": 0}, "anchor_images"), ({"anchor_images": 10**9}, "anchor_images")),
     *seldom("RobustSettings", "eta"),
     *seldom("RobustSettings", "resist_weight"),
-    *rows("RobustSettings", ({"tune": "text"}, "tune"), ({"contexts": 0}, "contexts"), ({"retain_weight": 0.0}, "retain_weight")),
+    *rows(
+        "RobustSettings",
+        ({"tune": "text"}, "tune"),
+        ({"contexts": 0}, "contexts"),
+        ({"retain_weight": 0.0}, "retain_weight"),
+    ),
     *seldom("UCESettings", "l"),
     *seldom("UCESettings", "s_e"),
     *rows("UCESettings", ({"l": 0.0}, "l: input"), ({"layers": "q"}, "layers"), ({"preset": "old"}, "preset")),

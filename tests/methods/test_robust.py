@@ -63,7 +63,7 @@ def test_before_the_first_step_every_context_has_its_age_and_draws_the_pictures_
     def loss(of: LearntContexts) -> float:
         learner.generator.manual_seed(3)
         rows = torch.arange(4).repeat(16)
-        z_t, t, i, eps = learner.noised(rows, 0.0)
+        z_t, t, _, eps = learner.noised(rows, 0.0)
         with torch.no_grad():
             return float(F.mse_loss(learner.predict(z_t, t, of.context(rows)), eps))
 
@@ -78,23 +78,31 @@ def by_hand(tiny, learner, resist, step=0):
         learner.attack(rows)
     draw, kept = learner.pools["erase"].draw(s.batch), learner.pools["retain"].draw(s.retain_rows)
     chosen = learner.contexts.some(s.context_rows, s.context_age)
-    z_t, t, i, _ = learner.noised(chosen, s.least_noise)
+    z_t, t, i, eps = learner.noised(chosen, s.least_noise)
     v, pair = learner.contexts.context(chosen), learner.pair[i]
     with torch.no_grad():
         anchor = tiny.predict(draw.z_t, draw.t, learner.neutral[draw.row])
         null, c_a = (tiny.predict(z_t, t, c) for c in (tiny.encode([""]).expand(len(t)), learner.neutral[pair]))
         empty = Context.cat([kept.context[:3], tiny.encode([""])])
         frozen = tiny.predict(kept.z_t, kept.t, empty)
+        own, near = (((tiny.predict(z_t, t, c) - eps) ** 2).mean((1, 2, 3)) for c in (v, learner.neutral[pair]))
+        led = (own < s.margin * near).nonzero().flatten()
+        assert s.margin < 1e9 or len(led) == len(t)
     edit = DenseEdit(tiny.weights(s.tune))
     loss = F.mse_loss(tiny.predict(draw.z_t, draw.t, draw.context, edit), anchor)
-    loss = loss + resist * F.mse_loss(tiny.predict(z_t, t, v, edit), null + s.anchor_guidance * (c_a - null))
+    off = tiny.predict(z_t, t, v, edit) - (null + s.anchor_guidance * (c_a - null))
+    loss = loss + resist * (off[led] ** 2).sum() / off.numel()
     loss = loss + s.retain_weight * F.mse_loss(tiny.predict(kept.z_t, kept.t, empty, edit), frozen)
     return {k: -s.eta * g for k, g in zip(edit.keys, torch.autograd.grad(loss, edit.parameters()), strict=True)}
 
 
-@pytest.mark.parametrize(("resist", "right"), [(0.7, True), (0.0, False)])
-def test_one_step_is_the_three_terms(tiny, request_church, resist, right):
-    values = {"optimizer": "sgd", "eta": 0.5, "resist_weight": 0.7, "retain_weight": 0.4}
+@pytest.mark.parametrize(
+    ("margin", "resist", "right"), [(1e9, 0.7, True), (1.0, 0.7, True), (1e9, 0.0, False), (1e-9, 0.0, True)]
+)
+def test_one_step_is_the_three_terms_and_a_context_beyond_the_margin_is_let_go(
+    tiny, request_church, margin, resist, right
+):
+    values = {"optimizer": "sgd", "eta": 0.5, "resist_weight": 0.7, "retain_weight": 0.4, "margin": margin}
     learner, twin = (begun(tiny, request_church, **values) for _ in range(2))
     expected = by_hand(tiny, twin, resist)
     learner.step(0)
@@ -103,7 +111,9 @@ def test_one_step_is_the_three_terms(tiny, request_church, resist, right):
 
 
 def test_of_several_concepts_a_context_is_learnt_from_one_ones_pictures(tiny):
-    two = Request((Target("a church", anchor="a castle"), Target("a dog", anchor="a cat")), ("a car", "a guitar"), seed=0)
+    two = Request(
+        (Target("a church", anchor="a castle"), Target("a dog", anchor="a cat")), ("a car", "a guitar"), seed=0
+    )
     learner = begun(tiny, two)
     _, _, pictures, _ = learner.noised(torch.tensor([0, 1, 2, 3] * 8), 0.0)
     assert learner.target[learner.pair[pictures]].tolist() == [0, 1, 0, 1] * 8
