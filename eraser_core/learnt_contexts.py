@@ -70,6 +70,6 @@ class LearntContexts:
 
 
 def starts(concepts: Sequence[str], retained: Sequence[str]) -> list[str]:
-    """Prompts that contexts begin at: the concept's, one that says nothing, and others', in equal parts."""
-    most = max(len(concepts), len(retained))
-    return [prompts[i % len(prompts)] for i in range(most) for prompts in (concepts, NOTHING, retained)]
+    """Prompts that contexts begin at: the concept's, one that says nothing, and those of others, in equal parts."""
+    kinds = [prompts for prompts in (concepts, NOTHING, retained) if prompts]
+    return [prompts[i % len(prompts)] for i in range(max(map(len, kinds))) for prompts in kinds]

@@ -169,8 +169,8 @@ class Learner:
         for pool in self.pools.values():
             pool.fill(None, on_fill)
 
-    def draw(self, pool: LatentPool, step: int) -> Draw:
-        """This step's batch, after whatever refresh is due."""
+    def draw(self, pool: LatentPool, step: int, rows: int = 0) -> Draw:
+        """This step's batch, or as many rows, after whatever refresh is due."""
         s = self.settings
         edit: Edit | None = self.edit if s.latents_from == "edited" else None
         if s.latents == "fresh":
@@ -178,7 +178,7 @@ class Learner:
                 pool.fill(edit)
         elif s.refresh_every and step and step % s.refresh_every == 0:
             pool.refresh(-(-pool.size // 16), edit)
-        return pool.draw(s.batch)
+        return pool.draw(rows or s.batch)
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context) -> Tensor:
         """eps_theta', the network with the edit on."""

@@ -177,7 +177,7 @@ class RobustSettings(io.ComfyNode):
             "RobustSettings",
             "Robust Settings",
             "Erases so that a context learnt from pictures does not bring the concept back: it learns such contexts while it "
-            "trains. Slower than the others, and needs retained concepts. No hidden prompt. Values of -1 are what suits the model.",
+            "trains. Slower than the others, and changes the whole network. No hidden prompt. Values of -1 are what suits the model.",
             [
                 io.Combo.Input(
                     "tune",
@@ -190,7 +190,10 @@ class RobustSettings(io.ComfyNode):
                     "eta", f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without."
                 ),
                 _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 0.5."),
-                _weight("retain_weight", "How much it counts that retained concepts stay as they are. -1 is 4."),
+                _weight(
+                    "retain_weight",
+                    "How much it counts that retained concepts stay as they are. -1 is 4 where such were named, else 0.",
+                ),
                 _count("contexts", "Contexts that are learnt against the network, in turn. -1 is 24."),
                 _count("context_steps", "Steps of a context for one of the network. -1 is 3."),
             ],

@@ -68,9 +68,9 @@ _TEXT_RANK = 8
 _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
 # Ten concepts trained at once from the model as it is leave half of the others right; from there nearly all: docs/results/many.md.
 _SEVERAL = {"start": "closed form"}
-_POCKET_ROBUST = {"sampler_steps": 16}
+_POCKET_ROBUST = {"retain_weight": 4.0, "sampler_steps": 16}
 # Never tried: a card of 24 GB has no room for the dense change of a whole network.
-_REAL_ROBUST = {"rank": 16, "eta": 1e-4, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2}
+_REAL_ROBUST = _REAL | {"retain_weight": 4.0, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2}
 
 
 def _presets(pocket: Mapping[str, Any], real: Mapping[str, Any] = _REAL) -> dict[str, Mapping[str, Any]]:

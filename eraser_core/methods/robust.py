@@ -25,6 +25,8 @@ look-alikes (docs/results/robust.md).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -32,7 +34,7 @@ from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Tune
 from ..errors import RequestError
-from ..latents import Draw, LatentPool, OnFill
+from ..latents import Draw, OnFill
 from ..learnt_contexts import NOTHING, LearntContexts, starts
 from ..request import Request
 from ..sampling import sample
@@ -50,7 +52,6 @@ class RobustSettings(TrainingSettings):
     batch: int = Field(4, ge=1, description="z_t of the concept's prompts a step")
     tune: Tune = Field("all", description="what is tuned; learnt contexts find a way around less than all")
     eta: float = Field(5e-5, gt=0, description="learning rate of the network; it falls to 0 over the second half")
-    retain_weight: float = Field(4.0, gt=0, description="weight of the loss on the retain set, which this needs")
     retain_rows: int = Field(12, ge=2, description="z_t of retained prompts a step, a quarter with the empty prompt")
     resist_weight: float = Field(0.5, ge=0, description="weight of resisting learnt contexts; 0 is the control")
     margin: float = Field(
@@ -71,9 +72,7 @@ class RobustSettings(TrainingSettings):
     )
 
     def suits(self, request: Request) -> None:
-        """RequestError without a retain set: nothing else would be held."""
-        if not request.retain:
-            raise RequestError("robust changes the whole network and needs a retain set: name concepts to keep")
+        """See `TrainingSettings.suits`; and a map of the text is refused."""
         super().suits(request)
         if self.tune == "text":
             raise RequestError(
@@ -85,7 +84,7 @@ class RobustSettings(TrainingSettings):
         return list(dict.fromkeys([*super().texts(request), *NOTHING]))
 
     def student_rows(self, batch: int) -> int:
-        return batch + self.context_rows + self.retain_rows
+        return batch + self.context_rows + (self.retain_rows if self.retain_weight else 0)
 
     def further_rows(self) -> int:
         """The contexts' own steps."""
@@ -97,7 +96,8 @@ class RobustSettings(TrainingSettings):
 
     def kept_latents(self, request: Request) -> int:
         """The retained z_t have a second target, at the empty prompt."""
-        return super().kept_latents(request) + self.pool_shapes(request)["retain"].size + self.pictures
+        retain = self.pool_shapes(request).get("retain")
+        return super().kept_latents(request) + (retain.size if retain else 0) + self.pictures
 
 
 class Robust(Learner):
@@ -109,18 +109,10 @@ class Robust(Learner):
     def __init__(self, denoiser: Denoiser, request: Request, settings: RobustSettings, key_seed: int | None = None):
         self.settings: RobustSettings = settings
         super().__init__(denoiser, request, settings)
-        self.retain = denoiser.encode(request.retain)
-        null = denoiser.encode([""])
-        self.empty = {"erase": null.expand(len(self.erased)), "retain": null.expand(len(self.retain))}
+        self.null = denoiser.encode([""])
         self.pools["erase"] = self.pool(self.erased, self.neutral)
-        self.pools["retain"] = LatentPool(
-            denoiser,
-            self.retain,
-            (self.retain, self.empty["retain"]),
-            null,
-            settings.pool_shapes(request)["retain"],
-            self.generator,
-        )
+        if self.retained is not None and settings.retain_weight:
+            self.pools["retain"] = self.pool(self.retained, self.retained, self.null.expand(len(self.retained)))
         self.z_0 = torch.zeros(settings.pictures, *denoiser.latent_shape, device=denoiser.device)
         self.pair = torch.arange(settings.pictures, device=denoiser.device) % len(self.erased)
         concepts = [c_e for _, c_e, _ in in_turn(request.targets)]
@@ -174,18 +166,22 @@ class Robust(Learner):
     def resisting(self, out: Tensor, z_t: Tensor, t: Tensor, i: Tensor, eps: Tensor) -> Tensor:
         """The mean over rows of h || out - [eps_theta(null) + g (eps_theta(c_a) - eps_theta(null))] ||^2, for pictures i."""
         pair = self.pair[i]
-        both = Context.cat([self.empty["erase"][pair], self.neutral[pair]])
+        both = Context.cat([self.null.expand(len(pair)), self.neutral[pair]])
         with torch.no_grad():
             null, anchor = self.denoiser.predict(torch.cat([z_t, z_t]), torch.cat([t, t]), both).chunk(2)
             picture = self.denoiser.schedule.native(self.z_0[i], eps, t)
             drawn = _each(out, picture) < self.settings.margin * _each(anchor, picture)
         return (drawn * _each(out, null + self.settings.anchor_guidance * (anchor - null))).mean()
 
-    def held(self, draw: Draw) -> tuple[Context, Tensor]:
-        """The contexts of retained rows and their targets; the last quarter of them has the empty prompt."""
-        n = len(draw.t) - max(1, len(draw.t) // EMPTY)
-        context = Context.cat([draw.context[:n], self.empty["retain"][draw.row[n:]]])
-        return context, torch.cat([draw.targets[0][:n], draw.targets[1][n:]])
+    def held(self, step: int) -> Draw | None:
+        """This step's retained rows with their one target, the last quarter of them with the empty prompt; None without a retain set."""
+        if "retain" not in self.pools:
+            return None
+        rows = self.settings.retain_rows
+        draw = self.draw(self.pools["retain"], step, rows)
+        n = rows - max(1, rows // EMPTY)
+        context = Context.cat([draw.context[:n], self.null.expand(rows - n)])
+        return replace(draw, context=context, targets=(torch.cat([draw.targets[0][:n], draw.targets[1][n:]]),))
 
     def step(self, step: int) -> dict[str, float]:
         s = self.settings
@@ -197,21 +193,22 @@ class Robust(Learner):
         for _ in range(s.context_steps):
             learnt = self.attack(rows)
 
-        draw, kept = self.draw(self.pools["erase"], step), self.pools["retain"].draw(s.retain_rows)
+        draw, kept = self.draw(self.pools["erase"], step), self.held(step)
+        also = () if kept is None else (kept,)
         chosen = self.contexts.some(s.context_rows, s.context_age)
         z_t, t, i, eps = self.noised(chosen, s.least_noise)
-        context, target = self.held(kept)
         out = self.predict(
-            torch.cat([draw.z_t, z_t, kept.z_t]),
-            torch.cat([draw.t, t, kept.t]),
-            Context.cat([draw.context, self.contexts.context(chosen), context]),
+            torch.cat([draw.z_t, z_t, *(k.z_t for k in also)]),
+            torch.cat([draw.t, t, *(k.t for k in also)]),
+            Context.cat([draw.context, self.contexts.context(chosen), *(k.context for k in also)]),
         )
-        erased, learnt_rows, retained = out.split([len(draw.t), len(t), len(kept.t)])
+        erased, resisting, *retained = out.split([len(draw.t), len(t), *(len(k.t) for k in also)])
         losses = {
-            "retain": F.mse_loss(retained, target),
             "erase": F.mse_loss(erased, draw.targets[0]),
-            "resist": self.resisting(learnt_rows, z_t, t, i, eps),
+            "resist": self.resisting(resisting, z_t, t, i, eps),
         }
+        if kept is not None:
+            losses["retain"] = F.mse_loss(retained[0], kept.targets[0])
         self.descend(losses, {"resist": s.resist_weight})
         return {"learnt": learnt} | {name: float(loss.detach()) for name, loss in losses.items()}
 

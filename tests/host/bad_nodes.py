@@ -374,7 +374,7 @@ ROWS: list[Bad] = [
         "RobustSettings",
         ({"tune": "text"}, "tune"),
         ({"contexts": 0}, "contexts"),
-        ({"retain_weight": 0.0}, "retain_weight"),
+        ({"context_steps": 0}, "context_steps"),
     ),
     *seldom("UCESettings", "l"),
     *seldom("UCESettings", "s_e"),

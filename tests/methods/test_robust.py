@@ -133,9 +133,11 @@ def test_a_resumed_run_gives_the_uninterrupted_runs_tensors(tiny, request_church
     assert whole.erasure.hash() != erase(tiny, request_church, METHODS["robust"], few(iterations=3)).erasure.hash()
 
 
-def test_what_it_cannot_do_without_is_said(tiny, request_church):
-    alone = Request(request_church.targets, (), seed=0)
-    with pytest.raises(RequestError, match="needs a retain set: name concepts to keep"):
-        erase(tiny, alone, METHODS["robust"], few())
+def test_without_a_retain_set_nothing_is_held(tiny, request_church):
+    learner = begun(tiny, Request(request_church.targets, (), seed=0), retain_weight=0.0)
+    assert "retain" not in learner.step(0) and "retain" in begun(tiny, request_church).step(0)
+
+
+def test_a_map_of_the_text_is_refused(tiny, request_church):
     with pytest.raises(RequestError, match='set tune to "all"'):
         erase(tiny, request_church, METHODS["robust"], few(tune="text", rank=4))
