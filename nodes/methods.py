@@ -187,9 +187,15 @@ class RobustSettings(io.ComfyNode):
                     "a way around.",
                 ),
                 _rate(
-                    "eta", f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without."
+                    "eta",
+                    f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without, for the pocket model 0.00005.",
                 ),
                 _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 0.5."),
+                _weight(
+                    "margin",
+                    "A context is let go that draws the concept this many times worse than the anchor's text does. More resists "
+                    "more, and harms more of the rest. -1 is 1.5.",
+                ),
                 _weight(
                     "retain_weight",
                     "How much it counts that retained concepts stay as they are. -1 is 4 where such were named, else 0.",

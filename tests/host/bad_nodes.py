@@ -121,6 +121,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "tune": "xattn-kv",
         "eta": 0.01,
         "resist_weight": 1.0,
+        "margin": 1.0,
         "retain_weight": 1.0,
         "contexts": 2,
         "context_steps": 1,
@@ -370,6 +371,7 @@ ROWS: list[Bad] = [
     *rows("CASettings", ({"anchor_images": 0}, "anchor_images"), ({"anchor_images": 10**9}, "anchor_images")),
     *seldom("RobustSettings", "eta"),
     *seldom("RobustSettings", "resist_weight"),
+    *seldom("RobustSettings", "margin"),
     *rows(
         "RobustSettings",
         ({"tune": "text"}, "tune"),

@@ -34,7 +34,7 @@ ORDER = {
     "Compare": "before after third fourth labels",
     "ESDSettings": "eta negative_guidance guidance retain_weight latents",
     "CASettings": "eta anchor_images anchor_guidance retain_weight",
-    "RobustSettings": "tune eta resist_weight retain_weight contexts context_steps",
+    "RobustSettings": "tune eta resist_weight margin retain_weight contexts context_steps",
     "UCESettings": "preset layers l s_e s_p",
     "TIMESettings": "layers lambda_",
     "DoubleProjectionsSettings": "layers directions kept_energy",
@@ -159,10 +159,13 @@ def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
         for box in node.GET_SCHEMA().inputs
         if node.__name__ == "TrainConceptEraser" and box.id in ("steps", "batch")
     )
-    of = {name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket")} for name in ("kpop", "esd", "ca")}
+    of = {
+        name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket")} for name in ("kpop", "esd", "ca", "robust")
+    }
     real = [of[name]["sd1"].iterations for name in ("kpop", "esd", "ca")]
-    own = [of[name]["pocket"].iterations for name in ("kpop", "esd", "ca")]
-    assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:2])] and own[1] == own[2]
+    own = [of[name]["pocket"].iterations for name in ("kpop", "esd", "robust", "ca")]
+    assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:3])] and own[1] == own[3]
+    assert of["robust"]["sd1"].iterations == real[0]
     assert re.findall(r"\d+", batch) == [
         "0",
         *(str(n) for n in (of["kpop"]["sd1"].batch, of["ca"]["sd1"].batch, of["kpop"]["pocket"].batch)),
