@@ -202,6 +202,10 @@ class RobustSettings(io.ComfyNode):
                 ),
                 _count("contexts", "Contexts that are learnt against the network, in turn. -1 is 24."),
                 _count("context_steps", "Steps of a context for one of the network. -1 is 3."),
+                _count(
+                    "pictures", "Pictures of the concept that the model draws first, to learn contexts from. -1 is 48."
+                ),
+                _latents(),
             ],
             [_output()],
         )

@@ -260,3 +260,17 @@ def test_a_missing_file_is_explained_by_the_workflow_that_wants_it(host: Client)
     with pytest.raises(QueueError) as plain:
         host.run(prompt)
     assert "SHA256" not in plain.value.message
+
+
+def test_robust_changes_the_whole_network_whatever_the_training_node_tunes(host: Client) -> None:
+    before = files(host, "loras")
+    robust = {"tune": "all", "eta": 0.01, "resist_weight": -1.0, "margin": -1.0, "retain_weight": -1.0}
+    robust |= {"contexts": 2, "context_steps": 1, "pictures": 2, "latents": "fresh"}
+    prompt = training(tune="xattn-kv", retain="a dog") | {"robust": node("ConceptEraser_RobustSettings", **robust)}
+    prompt["train"]["inputs"]["method"] = ["robust", 0]
+    host.run({name: prompt[name] for name in ("ckpt", "robust", "train")})
+    (name,) = files(host, "loras") - before
+    erasure = load_erasure(host.base / "output" / "loras" / name)
+    changed = {key for key, entry in erasure.entries.items() if float(entry.delta().abs().max()) > 0}
+    assert any(".attn2.to_k." in key for key in changed) and any(".in_layers." in key for key in changed)
+    assert not (host.base / "output" / "hidden_prompts" / name).exists()

@@ -34,7 +34,7 @@ ORDER = {
     "Compare": "before after third fourth labels",
     "ESDSettings": "eta negative_guidance guidance retain_weight latents",
     "CASettings": "eta anchor_images anchor_guidance retain_weight",
-    "RobustSettings": "tune eta resist_weight margin retain_weight contexts context_steps",
+    "RobustSettings": "tune eta resist_weight margin retain_weight contexts context_steps pictures latents",
     "UCESettings": "preset layers l s_e s_p",
     "TIMESettings": "layers lambda_",
     "DoubleProjectionsSettings": "layers directions kept_energy",
