@@ -47,8 +47,9 @@ COLUMNS = (
 
 def row_of(task: Task, result: Erased, model: Model, other: Erased, before: dict[str, Rate], n: int) -> common.Row:
     """One row: the task's figures under the benchmark's names."""
-    hidden, others = (found.prompts[0] if found.prompts else None for found in (result, other))
-    figures = score(model.examiner, task, result.erasure.as_edit(), hidden, others, before)
+    hidden = result.prompts[0] if result.prompts else None
+    anothers = other.prompts[0] if other.prompts and other is not result else None
+    figures = score(model.examiner, task, result.erasure.as_edit(), hidden, anothers, before)
     kept = {c: figures.get(c) for c in (*COLUMNS, "esr1_before", "psr1_retained_before", "esr5", "psr5")}
     facts = {"weights": model.denoiser.base_hash[:16], "machine": common.machine()}
     return {"anchor": task.anchor, "n": n, **kept, "seconds": round(result.seconds, 2), **facts}
