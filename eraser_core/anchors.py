@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .denoiser import Denoiser
 from .errors import RequestError
+from .text_readers import TextReader
 
 
-def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
+def embed(denoiser: TextReader, phrases: Sequence[str]) -> Tensor:
     """[len(phrases), n * d]: everything that cross-attention reads of each phrase, its padding included.
 
     The last word's own hidden state says less: on the pocket model the nearest by it shares the concept's category half
@@ -28,7 +28,7 @@ class Candidates:
     erased: alone it reads otherwise than after an object's name.
     """
 
-    def __init__(self, denoiser: Denoiser, words: Sequence[str], prompts: Sequence[str] = ("{}",)):
+    def __init__(self, denoiser: TextReader, words: Sequence[str], prompts: Sequence[str] = ("{}",)):
         self.words = tuple(words)
         self._denoiser, self._prompts = denoiser, tuple(prompts)
         self._vectors = [self._read(word) for word in self.words]
@@ -50,6 +50,6 @@ class Candidates:
         return embed(self._denoiser, [prompt.replace("{}", word) for prompt in self._prompts]).mean(0)
 
 
-def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
+def nearest(denoiser: TextReader, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
     """As `Candidates.nearest`, for one concept."""
     return Candidates(denoiser, candidates, prompts).nearest(concept)
