@@ -29,7 +29,7 @@ SENTENCES = [
     "a castle, a dog, a truck and a violin",
     "a soccer ball chapel tower Wizard",
 ]
-T5 = {"d_ff": 64, "d_kv": 16, "d_model": D, "num_heads": 2, "num_layers": 2, "feed_forward_proj": "gated-gelu"}
+T5 = {"d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2, "feed_forward_proj": "gated-gelu"}
 LANGUAGE = {"hidden_size": D, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 LANGUAGE |= {"num_key_value_heads": 2, "head_dim": 24, "tie_word_embeddings": False}
 CHAT = (
@@ -61,8 +61,9 @@ def tokenizer(path: Path, end: bool = False, start: bool = False) -> None:
     fast.save_pretrained(path)
 
 
-def t5(path: Path, kind: str = "T5") -> None:
-    config = getattr(transformers, f"{kind}Config")(**T5, vocab_size=len(vocabulary()), pad_token_id=0)
+def t5(path: Path, kind: str = "T5", width: int = D) -> None:
+    sizes = T5 | {"d_model": width, "vocab_size": len(vocabulary())}
+    config = getattr(transformers, f"{kind}Config")(**sizes, pad_token_id=0)
     _saved(getattr(transformers, f"{kind}EncoderModel")(config), path)
 
 
@@ -176,7 +177,7 @@ def transformer_folder(path: Path, family: str) -> Path:
             tiny_folder.tokenizer(path / f"tokenizer{end}", 77, filling)
             clip(path / f"text_encoder{end}", projection)
         tokenizer(path / "tokenizer_3", end=True)
-        _wide_t5(path / "text_encoder_3")
+        t5(path / "text_encoder_3", width=80)  # more numbers than both CLIPs together
         index["text_encoder_3"] = ["transformers", "T5EncoderModel"]
     elif family in ("qwen-image", "z-image", "lumina2"):
         tokenizer(path / "tokenizer", start=family == "lumina2")
@@ -186,9 +187,3 @@ def transformer_folder(path: Path, family: str) -> Path:
         t5(path / "text_encoder", "UMT5" if family == "wan" else "T5")
     (path / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return path
-
-
-def _wide_t5(path: Path) -> None:
-    """Stable Diffusion 3's has more numbers than both CLIPs together."""
-    config = transformers.T5Config(**T5 | {"d_model": 80}, vocab_size=len(vocabulary()), pad_token_id=0)
-    _saved(transformers.T5EncoderModel(config), path)

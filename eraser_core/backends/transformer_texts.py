@@ -38,7 +38,7 @@ from .text_encoders import OPEN_CLIP_PAD
 from .transformer_folder import FLUX_PIPELINES, SD3, WAN_PIPELINES, TransformerFolder
 
 TOKENS_AT_ONCE = 8192
-SHORT = 128  # about what a prompt of a language model takes
+SHORT = 256  # at most what a prompt of a language model takes: all its layers are kept while it is read
 LUMINA = (
     "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on textual "
     "prompts or user prompts. <Prompt Start> {}"
