@@ -23,7 +23,7 @@ from .models import Model
 from .request import Request
 from .retain_lists import Kind
 from .run_files import results
-from .text_readers import TextModel
+from .text_readers import TextModel, check_room
 from .training import OnStep
 
 
@@ -112,6 +112,7 @@ def erase(
     wanted = [*given, *[None] * (len(names) - len(given))]
     if not isinstance(model, Model):
         read = choose(model, _words(names), wanted, retain, seed, kind).request
+        check_room(model, read.retain)
         return Result(erasing.solve(model, read, chosen, erasing.configure(chosen, model.family, read, settings or {})))
     request, tasks = _request(model, names, wanted, retain, seed, kind)
     values = settings_for(tasks, chosen.settings.model_fields) | dict(settings or {})

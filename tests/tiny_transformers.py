@@ -88,6 +88,8 @@ def language(path: Path, family: str) -> None:
     if family == "lumina2":
         config = transformers.Gemma2Config(**sizes, query_pre_attn_scalar=24)
         return _saved(transformers.Gemma2Model(config), path)
+    if family == "flux2":
+        sizes |= {"num_hidden_layers": 28}  # the 27th is read
     return _saved(transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**sizes)), path)
 
 
@@ -106,6 +108,14 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "FluxPipeline",
         "FluxTransformer2DModel",
         {"num_layers": 1, "num_single_layers": 1, "joint_attention_dim": D, "pooled_projection_dim": 32, **HEADS},
+    ),
+    "flux2": (
+        "Flux2KleinPipeline",
+        "Flux2Transformer2DModel",
+        {
+            **{"num_layers": 1, "num_single_layers": 1, "joint_attention_dim": 3 * D, "axes_dims_rope": (4, 4, 4, 4)},
+            **{"timestep_guidance_channels": 16, "in_channels": 8, "out_channels": 8, **HEADS},
+        },
     ),
     "chroma": (
         "ChromaPipeline",
@@ -179,7 +189,7 @@ def transformer_folder(path: Path, family: str) -> Path:
         tokenizer(path / "tokenizer_3", end=True)
         t5(path / "text_encoder_3", width=80)  # more numbers than both CLIPs together
         index["text_encoder_3"] = ["transformers", "T5EncoderModel"]
-    elif family in ("qwen-image", "z-image", "lumina2"):
+    elif family in ("flux2", "qwen-image", "z-image", "lumina2"):
         tokenizer(path / "tokenizer", start=family == "lumina2")
         language(path / "text_encoder", family)
     else:

@@ -57,6 +57,7 @@ FAMILIES = (
         FLUX_PIPELINES,
         {"txt_in.weight": ("context_embedder.weight",), "vector_in.in_layer.weight": (_POOLED,)},
     ),
+    Family("flux2", "Flux.2 klein", ("Flux2KleinPipeline",), {"txt_in.weight": ("context_embedder.weight",)}),
     Family("chroma", "Chroma", ("ChromaPipeline",), {"txt_in.weight": ("context_embedder.weight",)}),
     Family(
         SD3,
@@ -101,7 +102,7 @@ FAMILIES = (
         {"text_embedding.0.weight": ("condition_embedder.text_embedder.linear_1.weight",)},
     ),
 )
-READABLE = "Flux.1, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, Lumina 2, PixArt and Wan"
+READABLE = "Flux.1, Flux.2 klein, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, Lumina 2, PixArt and Wan"
 CLOSED_FORMS = "uce, time or dp"
 
 

@@ -8,6 +8,7 @@
 | PixArt | T5 | its own, in small letters | last |
 | Wan | UMT5 | its own | last |
 | Z-Image | Qwen3, its chat template | template and all | last but one |
+| Flux.2 klein | Qwen3, its chat template without thinking | 512, filled, the filling masked | the 9th, 18th and 27th layer side by side, those of the filling too |
 | Qwen-Image | Qwen2.5-VL, a template | less the first 34 | last, behind the norm |
 | Lumina 2 | Gemma 2, a sentence before the prompt | all | last but one |
 
@@ -48,6 +49,7 @@ QWEN = (
     "the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
 QWEN_LEFT_OUT = 34
+KLEIN_LAYERS = (9, 18, 27)
 
 
 class Piece(Protocol):
@@ -124,12 +126,13 @@ class T5Text:
 
 @dataclass(frozen=True)
 class LanguageReading:
-    """How a pipeline has a language model read: the words round a prompt; the layer, counted from the end, where -1 is behind the
-    last norm; how many of the first tokens have no states."""
+    """How a pipeline has a language model read: the words round a prompt; the layers whose states stand side by side, where -1 is
+    behind the last norm; how many of the first tokens have no states; whether the states of the filling are read too."""
 
     template: Callable[[str], str]
-    layer: int
+    layers: tuple[int, ...]
     left_out: int = 0
+    filled: bool = False
 
 
 class LanguageText:
@@ -150,11 +153,12 @@ class LanguageText:
 
     def states(self, prompts: Sequence[str]) -> list[Tensor]:
         rows = [self._tokens(self._how.template(prompt)) for prompt in prompts]
-        # In a causal model what stands behind changes nothing.
-        ids, mask = (t.to(self._model.device) for t in _filled(rows, 0, max(map(len, rows))))
+        # In a causal model what stands behind changes nothing, and filling that is masked knows of the words alone.
+        n = max(LENGTH if self._how.filled else 0, *map(len, rows))
+        ids, mask = (t.to(self._model.device) for t in _filled(rows, self._tokenizer.pad_token_id, n))
         found = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
-        out = found.hidden_states[self._how.layer].cpu()
-        return [out[i, self.left_out : len(row)] for i, row in enumerate(rows)]
+        out = torch.cat([found.hidden_states[layer] for layer in self._how.layers], -1).cpu()
+        return [out[i, self.left_out : n if self._how.filled else len(row)] for i, row in enumerate(rows)]
 
 
 class TwoClips:
@@ -192,7 +196,7 @@ def texts_of(folder: TransformerFolder, width: int, device: str) -> Texts:
         clips = TwoClips([_clip(folder, end, device) for end in ("", "_2")], width)
         last = (_t5(folder, "text_encoder_3", "tokenizer_3", device),) if folder.has("text_encoder_3") else ()
         return Texts((clips, *last), clips.vectors)
-    if family in ("z-image", "qwen-image", "lumina2"):
+    if family in ("z-image", "flux2", "qwen-image", "lumina2"):
         return Texts((_language(folder, device),))
     return Texts((_t5(folder, "text_encoder", "tokenizer", device),))
 
@@ -200,40 +204,49 @@ def texts_of(folder: TransformerFolder, width: int, device: str) -> Texts:
 def _t5(folder: TransformerFolder, part: str, tokenizer: str, device: str) -> T5Text:
     said = part_config(folder.path, folder.part(part).name)
     words = _tokenizer(folder, tokenizer)
-    several = folder.family == "wan"
-    kind: Any = transformers.UMT5EncoderModel if several else transformers.T5EncoderModel
-    sizes = transformers.UMT5Config(**said) if several else transformers.T5Config(**said)
+    name = "UMT5" if folder.family == "wan" else "T5"
+    kind, sizes = _class(f"{name}EncoderModel"), _class(f"{name}Config")(**said)
     model = streamed(lambda: kind(sizes), lambda m: m.encoder.block, weights(folder.path / part), device)
-    reading = T5_READING[folder.pipeline]
-    return T5Text(words, model, reading)
+    return T5Text(words, model, T5_READING[folder.pipeline])
 
 
 def _language(folder: TransformerFolder, device: str) -> LanguageText:
     said, files = part_config(folder.path, folder.part("text_encoder").name), weights(folder.path / "text_encoder")
     words = _tokenizer(folder, "tokenizer")
     if folder.family == "qwen-image":
-        sizes = transformers.Qwen2_5_VLConfig(**said).get_text_config()
-        kind: Any = transformers.Qwen2_5_VLTextModel
-        reading = LanguageReading(QWEN.format, -1, QWEN_LEFT_OUT)
-    elif folder.family == "z-image":
-        sizes, kind = transformers.Qwen3Config(**said), transformers.Qwen3Model
-        reading = LanguageReading(_chat(words, folder), -2)
+        sizes, kind = _class("Qwen2_5_VLConfig")(**said).get_text_config(), _class("Qwen2_5_VLTextModel")
+        reading = LanguageReading(QWEN.format, (-1,), QWEN_LEFT_OUT)
+    elif folder.family in ("z-image", "flux2"):
+        sizes, kind = _class("Qwen3Config")(**said), _class("Qwen3Model")
+        klein = folder.family == "flux2"
+        chat = _chat(words, folder, thinks=not klein)
+        reading = LanguageReading(chat, KLEIN_LAYERS, filled=True) if klein else LanguageReading(chat, (-2,))
     else:
-        sizes, kind = transformers.Gemma2Config(**said), transformers.Gemma2Model
-        reading = LanguageReading(LUMINA.format, -2)
+        sizes, kind = _class("Gemma2Config")(**said), _class("Gemma2Model")
+        reading = LanguageReading(LUMINA.format, (-2,))
     return LanguageText(words, streamed(lambda: kind(sizes), lambda m: m.layers, files, device), reading)
 
 
-def _chat(tokenizer: Any, folder: TransformerFolder) -> Callable[[str], str]:
+def _class(name: str) -> Any:
+    """One of transformers' classes, of which older versions lack some."""
+    found = getattr(transformers, name, None)
+    if found is None:
+        raise ModelError(
+            f"transformers {transformers.__version__} has no {name}, by which this model reads a prompt: install a newer one"
+        )
+    return found
+
+
+def _chat(tokenizer: Any, folder: TransformerFolder, thinks: bool) -> Callable[[str], str]:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"{folder.path / 'tokenizer'} holds no chat template, into which Z-Image puts a prompt: fetch its files again"
+            f"{folder.path / 'tokenizer'} holds no chat template, into which {folder.said} puts a prompt: fetch its files again"
         )
 
     def put(prompt: str) -> str:
         said = [{"role": "user", "content": prompt}]
         found: str = tokenizer.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            said, tokenize=False, add_generation_prompt=True, enable_thinking=thinks
         )
         return found
 

@@ -15,8 +15,8 @@ MODEL_HELP = (
     "`pocket`, `pocket-flow`, a .safetensors checkpoint (SD 1.x, SD 2.x, SDXL), or a model folder in diffusers' layout"
 )
 READ_HELP = (
-    "; with --method uce, time or dp also the folder of Flux.1, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, Lumina 2, PixArt "
-    "or Wan"
+    "; with --method uce, time or dp also the folder of Flux.1, Flux.2 klein, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, "
+    "Lumina 2, PixArt or Wan"
 )
 DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 # What the engine's registers hold, by name: looking there brings torch. tests/commands/test_help.py compares.

@@ -72,6 +72,8 @@ def by_pipeline(pipeline: Any, family: str, prompt: str) -> tuple[list[torch.Ten
         if family == "flux1":
             states, pooled, _ = pipeline.encode_prompt(prompt, None, device="cpu")
             return [states[0]], pooled
+        if family == "flux2":
+            return [pipeline.encode_prompt(prompt, "cpu")[0][0]], None
         if family == "sd3":
             states, _, pooled, _ = pipeline.encode_prompt(
                 prompt, None, None, device="cpu", do_classifier_free_guidance=False
@@ -110,7 +112,7 @@ def test_prompts_are_read_as_the_pipeline_reads_them(folder: Path, reader: Trans
 
 
 def test_the_matrices_are_those_of_the_transformer(folder: Path, reader: TransformerReader) -> None:
-    """What the transformer multiplies by the text's states in its own forward are the weights that were read, to the last bit."""
+    """Their numbers are the file's to the last bit, and their names are known to read text (which is which: test_host_folder_parity)."""
     own = load_file(next((folder / "transformer").glob("*.safetensors")))
     for place in places(reader):
         for key, weight in place.weights("xattn-kv").items():

@@ -31,7 +31,7 @@ CLIPS = {
     "qwen-image": "lumina2",
     "z-image": "lumina2",
 }  # their own have the vocabulary's true size; states are states here
-BOTH = ("flux1", "chroma", "sd3", "qwen-image", "z-image", "lumina2", "pixart-sigma", "wan")
+BOTH = ("flux1", "flux2", "chroma", "sd3", "qwen-image", "z-image", "lumina2", "pixart-sigma", "wan")
 REQUEST = Request((Target("a church", "a castle", ("a chapel",), ("{}", "a photo of {}")),), ("a dog", "a truck"))
 
 
