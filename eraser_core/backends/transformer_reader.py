@@ -22,6 +22,7 @@ from .transformer_texts import Piece, texts_of
 
 log = logging.getLogger(__name__)
 MOST_KEPT = 256  # prompts whose states are not read again; of T5-XXL each has 1 MB
+AT_ONCE = 16  # pooled texts
 SAID_EVERY = 60.0  # seconds
 
 
@@ -36,8 +37,8 @@ class TransformerReader:
         self._norm = next(((own[key], eps) for key, eps in NORMS.items() if key in own), None)
         self._first = _first_network(folder, own)
         self.base_hash = tensors_hash(self._read, torch.float16)
-        (self._width,) = {weight.shape[1] for weight in self._read.values()}
-        texts = texts_of(folder, self._width, device)
+        self._given = self._first.given if self._first else next(iter(self._read.values())).shape[1]
+        texts = texts_of(folder, self._given, device)
         self._texts, self._place = texts.pieces, str(folder.path)
         self._vectors = texts.vectors
         self._pieces = tuple(Stretch(self, i, Places(piece.ids, piece.left_out)) for i, piece in enumerate(self._texts))
@@ -65,12 +66,12 @@ class TransformerReader:
     def _fits(self, states: Tensor) -> Tensor:
         """[n, d] as a stretch [64, d]; what fills it knows of nothing."""
         cut = states[:LENGTH].float()
-        read = self._first(cut) if self._first else cut
-        if read.shape[-1] != self._width:
+        if cut.shape[-1] != self._given:
             raise ModelError(
-                f"the text encoder in {self._place} gives {read.shape[-1]} numbers a token, and the transformer reads "
-                f"{self._width}: put the parts of one model together"
+                f"the text encoder in {self._place} gives {cut.shape[-1]} numbers a token, and the transformer reads "
+                f"{self._given}: put the parts of one model together"
             )
+        read = cut if self._first is None else self._first(cut)
         return at_length(read[None])[0]
 
     def _tell(self, count: int) -> None:
@@ -106,7 +107,7 @@ class TransformerReader:
 
         def vectors(prompts: Sequence[str]) -> Tensor:
             with torch.no_grad():
-                found = torch.cat([read(prompts[i : i + 16]).float() for i in range(0, len(prompts), 16)])
+                found = torch.cat([read(prompts[i : i + AT_ONCE]).float() for i in range(0, len(prompts), AT_ONCE)])
             if found.shape[-1] != width:
                 raise ModelError(
                     f"CLIP in {self._place} gives a pooled text of {found.shape[-1]} numbers, and the transformer reads {width}: "
@@ -132,11 +133,20 @@ class Says:
     prediction: Prediction
 
 
-def _first_network(folder: TransformerFolder, own: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor] | None:
-    """PixArt's, which makes of T5's states [n, d] those that its blocks read (diffusers' `PixArtAlphaTextProjection`)."""
+class CaptionProjection:
+    """What makes of T5's states those that PixArt's blocks read (diffusers' `PixArtAlphaTextProjection`)."""
+
+    def __init__(self, folder: TransformerFolder):
+        one, two = (f"caption_projection.linear_{i}" for i in (1, 2))
+        self._one = folder.tensor(f"{one}.weight"), folder.tensor(f"{one}.bias")
+        self._two = folder.tensor(f"{two}.weight"), folder.tensor(f"{two}.bias")
+        self.given = int(self._one[0].shape[1])
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """[n, d] of [n, `given`]."""
+        return linear(gelu(linear(states, *self._one), approximate="tanh"), *self._two)
+
+
+def _first_network(folder: TransformerFolder, own: Mapping[str, Tensor]) -> CaptionProjection | None:
     row = row_of(own)
-    if row is None or not row.first:
-        return None
-    names = [f"caption_projection.linear_{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
-    w_1, b_1, w_2, b_2 = (folder.tensor(name) for name in names)
-    return lambda states: linear(gelu(linear(states, w_1, b_1), approximate="tanh"), w_2, b_2)
+    return CaptionProjection(folder) if row is not None and row.first else None

@@ -174,7 +174,7 @@ class TwoClips:
 
     def states(self, prompts: Sequence[str]) -> list[Tensor]:
         both = torch.cat([out.hidden_states[-2].cpu() for out in self._read(prompts)], -1)
-        return list(pad(both, (0, self._width - both.shape[-1])))
+        return list(pad(both, (0, max(self._width - both.shape[-1], 0))))
 
     def vectors(self, prompts: Sequence[str]) -> Tensor:
         """Both projected texts [len(prompts), p]."""

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_transformers import FAMILIES, MODELS, D, transformer_folder
+from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
 from eraser_core import general_words, text_moments
 from eraser_core.backends.transformer_reader import TransformerReader
@@ -265,6 +265,14 @@ def test_a_pooled_text_of_another_model_and_a_long_one_are_refused(flux: Path, t
     rewrite(copy / "transformer", lambda t: t.update({name: torch.randn(32, 33)}))
     with pytest.raises(ModelError, match="a pooled text of 32 numbers, and the transformer reads 33"):
         open_reader(str(copy)).places()[1].encode(["a church"])
+
+
+def test_a_text_encoder_of_another_width_is_refused_before_pixarts_own_network(tmp_path: Path) -> None:
+    folder = transformer_folder(tmp_path / "pixart-sigma", "pixart-sigma")
+    shutil.rmtree(folder / "text_encoder")
+    t5(folder / "text_encoder", width=D + 16)
+    with pytest.raises(ModelError, match=f"gives {D + 16} numbers a token, and the transformer reads {D}:"):
+        open_reader(str(folder)).encode(["a church"])
 
 
 def test_pixart_with_size_embeddings_has_the_nodes_other_name(tmp_path: Path) -> None:
