@@ -34,13 +34,16 @@ def start_logging() -> None:
 
 
 class Rows:
-    """The rows of one benchmark in `out/benchmarks/NAME.json`, each written as it comes; a rerun goes on."""
+    """The rows of one benchmark in `out/benchmarks/NAME.json`, each written as it comes; a rerun goes on.
 
-    def __init__(self, name: str, key: Sequence[str], fresh: bool = False):
-        self.path, self._key = OUT / f"{name}.json", tuple(key)
+    `since` holds columns that came later, with what the rows from before them stand for.
+    """
+
+    def __init__(self, name: str, key: Sequence[str], fresh: bool = False, since: Mapping[str, Any] | None = None):
+        self.path, self._key, self._since = OUT / f"{name}.json", tuple(key), since or {}
         self.rows: list[Row] = []
         if self.path.is_file() and not fresh:
-            self.rows = json.loads(self.path.read_text(encoding="utf-8"))
+            self.rows = [{**self._since, **row} for row in json.loads(self.path.read_text(encoding="utf-8"))]
 
     def has(self, row: Mapping[str, Any]) -> bool:
         """Whether a row with the same key is there."""
@@ -59,7 +62,7 @@ class Rows:
     def take(self, names: Iterable[str]) -> None:
         """Keep other runs' rows beside these; of two with the same key, the one that was here first."""
         for name in names:
-            for row in Rows(name, self._key).rows:
+            for row in Rows(name, self._key, since=self._since).rows:
                 if not self.has(row):
                     self.add(row)
 

@@ -1,10 +1,11 @@
-"""Every system in the slides, side by side, on the pocket model.
+"""Every system in the slides, side by side, on a pocket model.
 
     python benchmarks/methods.py            # all systems, five objects and two styles, two seeds, with and without a
                                             # retain set
     python benchmarks/methods.py --objects truck camera --styles ink --seeds 0    # less
     python benchmarks/methods.py --only esd ca --name methods_b    # some systems, beside another process
     python benchmarks/methods.py --take methods_b                  # the table of all, with that one's runs
+    python benchmarks/methods.py --model pocket-flow --name flow_methods    # on the flow-matching pocket model
     python benchmarks/methods.py --smoke
 
 Runs are kept one by one in out/benchmarks/methods_runs.json (an interrupted benchmark goes on); the table of means and
@@ -34,6 +35,7 @@ from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.files import write_bytes, write_json
 from eraser_core.methods import METHODS
 from eraser_core.models import Model
+from eraser_core.pocket.concepts import FAMILIES
 
 OBJECTS = ("church", "guitar", "truck", "dog", "camera")
 STYLES = ("ink", "pixel")
@@ -74,6 +76,7 @@ SYSTEMS = (
     System("time", "authors"),
     System("uce", "current"),
     System("uce", "paper", {"preset": "paper"}),
+    System("uce", "moments"),
     System("dp", "one direction", {"directions": 1}),
     System("dp", "four directions"),
     System("kpop", "concatenative"),
@@ -208,6 +211,7 @@ def figure(rows: list[common.Row], path: str) -> None:
 def main() -> int:
     """Run what is missing, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=FAMILIES, default="pocket")
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
@@ -223,7 +227,7 @@ def main() -> int:
     if args.smoke:
         names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
         args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
-    model = common.pocket(3 if args.smoke else None)
+    model = common.pocket(3 if args.smoke else None, args.model)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
     runs.take(f"{other}_runs" for other in args.take)
     for system in systems:

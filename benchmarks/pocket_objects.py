@@ -1,7 +1,7 @@
-"""KPOP over ten objects of the pocket model: does it erase, keep the rest, and come back with its hidden prompt?
+"""KPOP over ten objects of a pocket model: does it erase, keep the rest, and come back with its hidden prompt?
 
     python benchmarks/pocket_objects.py            # all rows
-    python benchmarks/pocket_objects.py --model pocket-flow --name flow_objects
+    python benchmarks/pocket_objects.py --model pocket-flow --methods kpop uce dp --name flow_objects
     python benchmarks/pocket_objects.py --smoke    # the same code on two objects, a few steps and pictures
 
 Ten objects, two run seeds (each with its own random half of the other objects as retain set), with and without a
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,12 @@ from eraser_core.erasing import Erased
 from eraser_core.evaluation.metrics.objects import Rate
 from eraser_core.evaluation.pocket.scores import score, untouched
 from eraser_core.evaluation.pocket.tasks import Task
+from eraser_core.methods import METHODS
 from eraser_core.models import Model
+from eraser_core.pocket.concepts import FAMILIES
 
 OBJECTS = ("church", "guitar", "truck", "dog", "airplane", "camera", "hammer", "mushroom", "crown", "soccer ball")
+KEY = ("method", "concept", "retain_set", "seed")
 SHEETS = ("erased", "synonym", "kept", "retained")
 COLUMNS = (
     "esr1",
@@ -44,40 +47,46 @@ COLUMNS = (
 
 def row_of(task: Task, result: Erased, model: Model, other: Erased, before: dict[str, Rate], n: int) -> common.Row:
     """One row: the task's figures under the benchmark's names."""
-    edit = result.erasure.as_edit()
-    figures = score(model.examiner, task, edit, result.prompts[0], other.prompts[0], before)
+    hidden = result.prompts[0] if result.prompts else None
+    anothers = other.prompts[0] if other.prompts and other is not result else None
+    figures = score(model.examiner, task, result.erasure.as_edit(), hidden, anothers, before)
     kept = {c: figures.get(c) for c in (*COLUMNS, "esr1_before", "psr1_retained_before", "esr5", "psr5")}
-    named = {
-        "concept": task.concept,
-        "anchor": task.anchor,
-        "retain_set": bool(task.retained),
-        "seed": task.request.seed,
-    }
     facts = {"weights": model.denoiser.base_hash[:16], "machine": common.machine()}
-    return {**named, "n": n, **kept, "seconds": round(result.seconds, 1), **facts}
+    return {"anchor": task.anchor, "n": n, **kept, "seconds": round(result.seconds, 2), **facts}
 
 
-def group(model: Model, rows: common.Rows, objects: Sequence[str], seed: int, retain: bool, args: Any) -> None:
+def values_of(method: str, args: Any) -> Mapping[str, Any]:
+    """The settings of a run other than the method's defaults."""
+    if not args.smoke:
+        values: Mapping[str, Any] = json.loads(args.values)
+        return values
+    known = METHODS[method].settings.model_fields
+    return {name: value for name, value in common.SMOKE.items() if name in known}
+
+
+def group(model: Model, rows: common.Rows, method: str, retain: bool, seed: int, args: Any) -> None:
     """All objects of one seed: erased first, then scored, each against the next one's hidden prompt."""
-    if all(rows.has({"concept": o, "retain_set": retain, "seed": seed}) for o in objects):
+    keys = [{"method": method, "concept": o, "retain_set": retain, "seed": seed} for o in args.objects]
+    if all(rows.has(key) for key in keys):
         return
-    quick = common.SMOKE if args.smoke else json.loads(args.values)
-    tasks = [common.task_of(model, o, retain, seed, args.images) for o in objects]
+    tasks = [common.task_of(model, o, retain, seed, args.images) for o in args.objects]
     tasks = [replace(task, sheets={s: task.sheets[s] for s in SHEETS if s in task.sheets}) for task in tasks]
-    results = [common.run(model, task, "kpop", quick, key_seed=seed) for task in tasks]
+    results = [common.run(model, task, method, values_of(method, args), key_seed=seed) for task in tasks]
     for i, task in enumerate(tasks):
-        if rows.has({"concept": task.concept, "retain_set": retain, "seed": seed}):
+        if rows.has(keys[i]):
             continue
         before = untouched(model.examiner, task)
-        rows.add(row_of(task, results[i], model, results[(i + 1) % len(results)], before, args.images))
+        row = row_of(task, results[i], model, results[(i + 1) % len(results)], before, args.images)
+        rows.add({**keys[i], **row})
         common.log.info("%s", rows.rows[-1])
 
 
 def main() -> int:
     """Run what is missing, print the table and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two objects, one seed, a few steps and pictures")
-    parser.add_argument("--model", choices=("pocket", "pocket-flow"), default="pocket")
+    parser.add_argument("--smoke", action="store_true", help="two objects, two methods, a few steps and pictures")
+    parser.add_argument("--model", choices=FAMILIES, default="pocket")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=["kpop"])
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--images", type=int, default=16, help="pictures a scored column")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
@@ -88,15 +97,18 @@ def main() -> int:
     args = parser.parse_args()
     common.start_logging()
     if args.smoke:
-        args.images, args.seeds, args.name, args.objects = 4, [0], "pocket_objects_smoke", OBJECTS[:2]
+        args.images, args.seeds, args.name = 4, [0], "pocket_objects_smoke"
+        args.objects, args.methods = OBJECTS[:2], ["kpop", "uce"]
     model = common.pocket(3 if args.smoke else None, args.model)
-    rows = common.Rows(args.name, ("concept", "retain_set", "seed"), fresh=args.smoke)
+    rows = common.Rows(args.name, KEY, fresh=args.smoke, since={"method": "kpop"})
     rows.take(args.take)
-    for retain in common.RETAIN[args.retain]:
-        for seed in args.seeds:
-            group(model, rows, args.objects, seed, retain, args)
-    each = common.figures(rows.rows, ("concept", "anchor", "retain_set", "seed", "n"), COLUMNS)
-    means = common.figures(common.means(rows.rows, ["retain_set"], COLUMNS), ("retain_set", "runs"), COLUMNS)
+    for method in args.methods:
+        for retain in common.RETAIN[args.retain]:
+            for seed in args.seeds:
+                group(model, rows, method, retain, seed, args)
+    each = common.figures(rows.rows, ("method", "concept", "anchor", "retain_set", "seed", "n"), COLUMNS)
+    by = ("method", "retain_set")
+    means = common.figures(common.means(rows.rows, by, COLUMNS), (*by, "runs"), COLUMNS)
     common.show(args.name, f"## Means\n\n{means}\n## Runs\n\n{each}")
     return 0
 

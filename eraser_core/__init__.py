@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Result, Score, erase, score
     from .erasure import Erasure, load_erasure
-    from .models import Model, open_model
+    from .models import Model, open_model, open_reader
 
 __version__ = "0.1.0"
 
@@ -22,10 +22,11 @@ _HOMES = {
     "erase": "api",
     "load_erasure": "erasure",
     "open_model": "models",
+    "open_reader": "models",
     "score": "api",
 }
 
-__all__ = ["Erasure", "Model", "Result", "Score", "erase", "load_erasure", "open_model", "score"]
+__all__ = ["Erasure", "Model", "Result", "Score", "erase", "load_erasure", "open_model", "open_reader", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .denoiser import Denoiser
 from .errors import RequestError
+from .text_readers import TextReader
+
+AT_ONCE = 16  # words: a text encoder that is read from the disk is read once for them
 
 
-def embed(denoiser: Denoiser, phrases: Sequence[str]) -> Tensor:
+def embed(denoiser: TextReader, phrases: Sequence[str]) -> Tensor:
     """[len(phrases), n * d]: everything that cross-attention reads of each phrase, its padding included.
 
     The last word's own hidden state says less: on the pocket model the nearest by it shares the concept's category half
@@ -28,10 +30,10 @@ class Candidates:
     erased: alone it reads otherwise than after an object's name.
     """
 
-    def __init__(self, denoiser: Denoiser, words: Sequence[str], prompts: Sequence[str] = ("{}",)):
+    def __init__(self, denoiser: TextReader, words: Sequence[str], prompts: Sequence[str] = ("{}",)):
         self.words = tuple(words)
         self._denoiser, self._prompts = denoiser, tuple(prompts)
-        self._vectors = [self._read(word) for word in self.words]
+        self._vectors = [vector for i in range(0, len(words), AT_ONCE) for vector in self._read(words[i : i + AT_ONCE])]
 
     def nearest(self, concept: str, without: Collection[str] = ()) -> str:
         """The word whose embedding has the largest cosine with the concept's, both centred on the words' mean.
@@ -42,14 +44,16 @@ class Candidates:
         others = [i for i, word in enumerate(self.words) if word.lower() not in gone]
         if not others:
             raise RequestError(f"no anchor can be chosen for {concept!r}: name one, or concepts to retain")
-        vectors = torch.stack([self._read(concept), *(self._vectors[i] for i in others)])
+        vectors = torch.stack([*self._read([concept]), *(self._vectors[i] for i in others)])
         vectors = vectors - vectors[1:].mean(0)
         return self.words[others[int(F.cosine_similarity(vectors[:1], vectors[1:]).argmax())]]
 
-    def _read(self, word: str) -> Tensor:
-        return embed(self._denoiser, [prompt.replace("{}", word) for prompt in self._prompts]).mean(0)
+    def _read(self, words: Sequence[str]) -> Tensor:
+        """[len(words), n * d]."""
+        found = embed(self._denoiser, [prompt.replace("{}", word) for word in words for prompt in self._prompts])
+        return found.unflatten(0, (len(words), len(self._prompts))).mean(1)
 
 
-def nearest(denoiser: Denoiser, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
+def nearest(denoiser: TextReader, concept: str, candidates: Sequence[str], prompts: Sequence[str] = ("{}",)) -> str:
     """As `Candidates.nearest`, for one concept."""
     return Candidates(denoiser, candidates, prompts).nearest(concept)

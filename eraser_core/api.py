@@ -23,6 +23,7 @@ from .models import Model
 from .request import Request
 from .retain_lists import Kind
 from .run_files import results
+from .text_readers import TextModel, check_room
 from .training import OnStep
 
 
@@ -83,7 +84,7 @@ class Score:
 
 
 def erase(
-    model: Model,
+    model: Model | TextModel,
     concepts: str | Sequence[str],
     anchors: str | Sequence[str | None] | None = None,
     retain: Sequence[str] | None = None,
@@ -93,7 +94,7 @@ def erase(
     on_step: OnStep | None = None,
     kind: Kind | Literal["auto"] = "auto",
 ) -> Result:
-    """Erase concepts from a model, which itself stays as it is.
+    """Erase concepts from a model, which itself stays as it is. One of `open_reader` takes closed forms alone.
 
     `concepts`: one or several, each with its synonyms after bars ("church|chapel"). `anchors`: what is drawn in their place,
     one each; None, or one that is None, is chosen as the command line does. `retain`: what training keeps. None is what the
@@ -108,10 +109,20 @@ def erase(
     if len(given) > len(names):
         raise RequestError(f"{len(given)} anchors were given for {len(names)} concepts: one each at most")
     chosen = registered.method(method) if isinstance(method, str) else method
-    request, tasks = _request(model, names, [*given, *[None] * (len(names) - len(given))], retain, seed, kind)
+    wanted = [*given, *[None] * (len(names) - len(given))]
+    if not isinstance(model, Model):
+        read = choose(model, _words(names), wanted, retain, seed, kind).request
+        check_room(model, read.retain)
+        return Result(erasing.solve(model, read, chosen, erasing.configure(chosen, model.family, read, settings or {})))
+    request, tasks = _request(model, names, wanted, retain, seed, kind)
     values = settings_for(tasks, chosen.settings.model_fields) | dict(settings or {})
     configured = erasing.configure(chosen, model.denoiser.family, request, values)
     return Result(erasing.erase(model.denoiser, request, chosen, configured, on_step=on_step))
+
+
+def _words(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    parts = [[part.strip() for part in name.split("|")] for name in names]
+    return [(name, synonyms) for name, *synonyms in parts]
 
 
 def _request(
@@ -122,8 +133,7 @@ def _request(
     seed: int,
     kind: Kind | Literal["auto"],
 ) -> tuple[Request, list[Task]]:
-    words = [[part.strip() for part in name.split("|")] for name in names]
-    wanted = [(name, synonyms) for name, *synonyms in words]
+    wanted = _words(names)
     if model.concepts is None:
         return choose(model.denoiser, wanted, anchors, retain, seed, kind).request, []
     tasks = tasks_for(model.concepts, model.denoiser, wanted, anchors, retain, seed=seed, n=1)

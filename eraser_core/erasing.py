@@ -18,9 +18,9 @@ from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
 from .latents import OnFill
-from .methods import Method
+from .methods import METHODS, Method
 from .request import Request
-from .text_readers import places
+from .text_readers import TextModel, places
 from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
 
 
@@ -99,14 +99,26 @@ def erase(
         learner = method.learner(denoiser, request, settings, key_seed)
         learner.begin(on_fill)
         return _train(learner, method, (), on_step, checkpoint, dtype, began)
+    return solve(denoiser, request, method, settings, dtype)
+
+
+def solve(
+    model: TextModel, request: Request, method: Method, settings: Any, dtype: torch.dtype = torch.float16
+) -> Erased:
+    """`erase` by a closed form, for which a model need not be able to draw; RequestError for a method that trains."""
     if method.solve is None:
-        raise RequestError(f"the method {method.name!r} has neither a learner nor a solver")
+        raise RequestError(f"the method {method.name!r} has no closed form: choose {_closed()}")
+    began = time.monotonic()
     entries: dict[str, Entry] = {}
-    for place in places(denoiser):
+    for place in places(model):
         entries |= method.solve(place, request, settings)
     used = settings.model_dump(by_alias=True)
-    erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
-    return Erased(erasure, (), None, (), *began.spent(denoiser))
+    erasure = described(model, request, method.name, method.paper, used, entries).to(dtype)
+    return Erased(erasure, (), None, (), time.monotonic() - began, Rows())
+
+
+def _closed() -> str:
+    return ", ".join(name for name, method in METHODS.items() if method.solve)
 
 
 def resume(
@@ -158,7 +170,7 @@ def _facts(
 
 
 def described(
-    denoiser: Denoiser,
+    model: TextModel,
     request: Request,
     method: str,
     paper: str,
@@ -168,7 +180,7 @@ def described(
     """The entries as an erasure whose metadata says how they came about."""
     said = {
         **model_spec.made_facts([(t.concept, t.anchor) for t in request.targets], method),
-        "modelspec.prediction_type": denoiser.schedule.prediction.removesuffix("_prediction"),
+        "modelspec.prediction_type": model.schedule.prediction.removesuffix("_prediction"),
         **as_facts(
             {
                 "method": method,
@@ -182,6 +194,6 @@ def described(
             }
         ),
     }
-    names = denoiser.file_names()
+    names = model.file_names()
     modules = dict.fromkeys(key.rpartition(".")[0] for key in entries)
-    return Erasure(entries, {m: names[m] for m in modules}, denoiser.family, denoiser.base_hash, said)
+    return Erasure(entries, {m: names[m] for m in modules}, model.family, model.base_hash, said)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .anchors import nearest
-from .denoiser import Denoiser
 from .request import Request, Target
 from .retain_lists import LISTS, Kind, guess, kept
+from .text_readers import TextReader
 
 OF_THINGS = ("{}", "a photo of {}", "a picture of {}", "a painting of {}")
 OF_STYLES = ("{}", "a painting by {}", "a picture by {}", "a painting in the style of {}")
@@ -30,7 +30,7 @@ class Chosen:
 
 
 def choose(
-    denoiser: Denoiser,
+    denoiser: TextReader,
     wanted: Sequence[tuple[str, Sequence[str]]],
     anchors: Sequence[str | None],
     retain: Sequence[str] | None,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .backends.diffusers import DiffusersDenoiser
 from .backends.find import find_model
 from .backends.pocket import PocketDenoiser, load_pocket_denoiser, load_pocket_flow
 from .backends.stored_model import Loading, read
-from .errors import RequestError
+from .backends.transformer_folder import READABLE, transformer_folder
+from .backends.transformer_reader import TransformerReader
+from .errors import ModelError, RequestError
 from .evaluation.examiner import Examiner
 from .pocket import Concepts, load_concepts, load_judge
 from .sampling import Solver
@@ -73,3 +76,18 @@ def open_model(
         remember=remember,
     )
     return Model(denoiser, examiner, None)
+
+
+def open_reader(name: str, device: str = "cpu") -> TransformerReader:
+    """A folder of Flux.1 or another transformer in diffusers' layout, to be erased from by a closed form and not drawn with.
+
+    Of the transformer a few matrices are read, and of the text encoders a block at a time. ModelError or FileFormatError says what
+    is missing or wrong.
+    """
+    found = transformer_folder(Path(name))
+    if found is None:
+        raise ModelError(
+            f"{name} is no model folder in diffusers' layout that holds a transformer: give one of {READABLE}, or open it with "
+            "open_model"
+        )
+    return TransformerReader(found, device)

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from .denoiser import Context, Tune
+from .denoiser import Context, Prediction, Tune
 
 
 class TextReader(Protocol):
@@ -34,6 +34,27 @@ class TextReader(Protocol):
 
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         """The matrices, by canonical name."""
+
+
+class Predicts(Protocol):
+    """As much of a schedule as a file says."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network's native output is an estimate of."""
+
+
+class TextModel(TextReader, Protocol):
+    """A model that can be read and need not be drawn with: all that a closed form and its file ask for."""
+
+    base_hash: str
+
+    @property
+    def schedule(self) -> Predicts:
+        """What the network predicts."""
+
+    def file_names(self) -> Mapping[str, str]:
+        """Canonical module name -> kohya's name of it (`lora_unet_...`)."""
 
 
 @runtime_checkable
@@ -60,3 +81,10 @@ class Stretched(Protocol):
 def stretches(reader: TextReader) -> Sequence[TextReader]:
     """The pieces in which a reader's words are found; most have one."""
     return reader.stretches() if isinstance(reader, Stretched) else (reader,)
+
+
+def check_room(reader: TextReader, prompts: Sequence[str]) -> None:
+    """RequestError for a prompt that is longer than what a closed form looks at, told by its tokens alone."""
+    for piece in stretches(reader):
+        for prompt in prompts:
+            piece.token_count(prompt)

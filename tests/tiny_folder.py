@@ -18,12 +18,15 @@ TEXT = {"vocab_size": len(WORDS), "bos_token_id": 52, "eos_token_id": 53}
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
-def tokenizer(path: Path, length: int) -> transformers.CLIPTokenizer:
-    """Letters are its words."""
+def tokenizer(path: Path, length: int, filling: str = "") -> transformers.CLIPTokenizer:
+    """Letters are its words. Before them comes what fills short prompts, where it is not the end token."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(WORDS)}), encoding="utf-8")
+    words = [*filling, *WORDS]
+    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), encoding="utf-8")
     (path / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    made = transformers.CLIPTokenizer(str(path / "vocab.json"), str(path / "merges.txt"), model_max_length=length)
+    named = {"pad_token": filling} if filling else {}
+    files = str(path / "vocab.json"), str(path / "merges.txt")
+    made = transformers.CLIPTokenizer(*files, model_max_length=length, **named)
     made.save_pretrained(path)
     return made
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
+from ..text_layers import STABLE_DIFFUSION, row_of
 from .ldm_keys import diffusers_to_ldm
 
 UNET = "model.diffusion_model."
@@ -34,6 +35,11 @@ class Architecture:
 
 def recognise(shapes: Shapes, place: str) -> Architecture:
     """The architecture of an LDM checkpoint; ModelError says why a file is none of the three families."""
+    if _is_transformer(shapes):
+        raise ModelError(
+            f"{place} holds the network of a transformer (Flux.1, SD 3 and their like), and rarely its text encoders: give the "
+            "model's folder in diffusers' layout to `erase` with --method uce, time or dp, or use the nodes in ComfyUI"
+        )
     if not any(name.startswith(UNET) for name in shapes):
         raise ModelError(f"{place} {_what_it_is(shapes)}: {SUPPORTED}")
     family = _family(shapes, place)
@@ -52,11 +58,23 @@ def recognise(shapes: Shapes, place: str) -> Architecture:
     return Architecture(family, config)
 
 
+def _is_transformer(shapes: Shapes) -> bool:
+    """Told by what reads the text, whatever the prefix, or by the blocks' names in ComfyUI's layout and in diffusers'."""
+    if _is_lora(shapes):
+        return False
+    own = [name.removeprefix("model.").removeprefix("diffusion_model.") for name in shapes]
+    row = row_of(f"diffusion_model.{name}" for name in own)
+    blocks = ("double_blocks.", "joint_blocks.", "transformer_blocks.")
+    return row not in (None, STABLE_DIFFUSION) or any(name.startswith(blocks) for name in own)
+
+
+def _is_lora(shapes: Shapes) -> bool:
+    return any(".lora_down." in name or ".lora_A." in name or name.endswith(".diff") for name in shapes)
+
+
 def _what_it_is(shapes: Shapes) -> str:
-    if any(".lora_down." in name or ".lora_A." in name or name.endswith(".diff") for name in shapes):
+    if _is_lora(shapes):
         return "is a LoRA or an erasure, no checkpoint (--erasure takes erasures)"
-    if any(name.startswith(("double_blocks.", "joint_blocks.", "transformer_blocks.")) for name in shapes):
-        return "is a transformer model (Flux, SD3 and their like)"
     if any(name.startswith("input_blocks.") for name in shapes):
         return "holds a UNet alone, without text encoder"
     return "is no Stable Diffusion checkpoint (it has no model.diffusion_model tensors)"

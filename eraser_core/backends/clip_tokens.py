@@ -33,18 +33,19 @@ class ClipTokens:
 
     def ids(self, prompts: Sequence[str], pad: int) -> Tensor:
         """[len(prompts), 77] int64: start, words, end, then `pad` (SD1.x pads with the end token, OpenCLIP with 0)."""
-        rows = [self._row(prompt) for prompt in prompts]
+        rows = [self.row(prompt) for prompt in prompts]
         return torch.tensor([row + [pad] * (LENGTH - len(row)) for row in rows])
 
     def count(self, prompt: str) -> int:
         """How many tokens are the start and the prompt's words."""
-        return len(self._row(prompt)) - 1
+        return len(self.row(prompt)) - 1
 
     def excess(self, prompt: str) -> int:
         """How many of a prompt's tokens there is no room for."""
         return max(len(self._words(prompt)) - (LENGTH - 2), 0)
 
-    def _row(self, prompt: str) -> list[int]:
+    def row(self, prompt: str) -> list[int]:
+        """Start, words, end: no more than there is room for."""
         return [self._start, *self._words(prompt)[: LENGTH - 2], self.end]
 
     def _words(self, prompt: str) -> list[int]:

@@ -8,6 +8,7 @@ from ..errors import ModelError
 from .checkpoint import open_checkpoint
 from .folder import PARTS, open_folder
 from .stored_model import Loading, StoredModel
+from .transformer_folder import refuse_to_draw
 
 _WANTED = ("*.json", "*.txt", "*.safetensors")
 _FOLDERS = (*PARTS, "text_encoder_2", "tokenizer_2")
@@ -20,6 +21,7 @@ def find_model(name: str, loading: Loading, allow_download: bool = False) -> Sto
     """
     path = Path(name)
     if path.is_dir():
+        refuse_to_draw(path)
         return open_folder(path, loading)
     if path.is_file():
         return open_checkpoint(path, loading)

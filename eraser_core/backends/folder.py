@@ -30,11 +30,11 @@ def open_folder(path: Path, loading: Loading) -> StoredModel:
     missing = [p for p in PARTS if not (path / p).is_dir() and not (p == "tokenizer" and loading.tokenizer)]
     if missing:
         raise ModelError(f"{path} is no diffusers model folder: it lacks {', '.join(missing)}")
-    unet = _config(path, "unet")
+    unet = part_config(path, "unet")
     family = _family(path, unet)
     files = weights(path / "unet")
     names = _own_names(path, unet, files)
-    said = said_by_scheduler(_config(path, "scheduler"), loading.prediction, loading.zero_snr, str(path))
+    said = said_by_scheduler(part_config(path, "scheduler"), loading.prediction, loading.zero_snr, str(path))
     tokens = folder_tokens(loading.tokenizer or path / "tokenizer")
 
     def read_text(device: str, dtype: torch.dtype | None, pixels: tuple[int, int]) -> Encoder:
@@ -68,7 +68,7 @@ def _family(path: Path, unet: dict[str, Any]) -> str:
     if unet.get("addition_embed_type") or unet.get("class_embed_type"):
         raise ModelError(f"{path} is conditioned by more than text: {SUPPORTED}")
     # OpenCLIP's encoder in SD2.x has another activation than CLIP-L in SD1.x
-    return "sd1" if _config(path, "text_encoder").get("hidden_act", "quick_gelu") == "quick_gelu" else "sd2"
+    return "sd1" if part_config(path, "text_encoder").get("hidden_act", "quick_gelu") == "quick_gelu" else "sd2"
 
 
 def _own_names(path: Path, unet: dict[str, Any], files: TensorFiles) -> dict[str, str]:
@@ -81,7 +81,8 @@ def _own_names(path: Path, unet: dict[str, Any], files: TensorFiles) -> dict[str
     return {name: name for name in names}
 
 
-def _config(path: Path, part: str) -> dict[str, Any]:
+def part_config(path: Path, part: str) -> dict[str, Any]:
+    """What a part says of itself, without the notes of whoever wrote it; ModelError where that cannot be read."""
     file = path / part / CONFIGS.get(part, "config.json")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -106,7 +107,7 @@ def weights(folder: Path) -> TensorFiles:
 def text_encoder(path: Path, part: str, kind: Callable[[Any], Any], device: str, dtype: torch.dtype | None) -> Any:
     """A text encoder, whichever way its names are written: transformers changed them."""
     files = weights(path / part)
-    config = CLIPTextConfig(**_config(path, part))
+    config = CLIPTextConfig(**part_config(path, part))
 
     def tensor(own: str) -> Tensor:
         other = own.removeprefix("text_model.") if own.startswith("text_model.") else f"text_model.{own}"
@@ -117,7 +118,7 @@ def text_encoder(path: Path, part: str, kind: Callable[[Any], Any], device: str,
 
 def autoencoder(path: Path, device: str) -> AutoencoderKL:
     """The VAE in float32; old folders name its attention otherwise."""
-    config, files = _config(path, "vae"), weights(path / "vae")
+    config, files = part_config(path, "vae"), weights(path / "vae")
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
     def tensor(own: str) -> Tensor:

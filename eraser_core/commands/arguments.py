@@ -14,6 +14,10 @@ PROG = "python -m eraser_core"
 MODEL_HELP = (
     "`pocket`, `pocket-flow`, a .safetensors checkpoint (SD 1.x, SD 2.x, SDXL), or a model folder in diffusers' layout"
 )
+READ_HELP = (
+    "; with --method uce, time or dp also the folder of Flux.1, Flux.2 klein, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, "
+    "Lumina 2, PixArt or Wan"
+)
 DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 # What the engine's registers hold, by name: looking there brings torch. tests/commands/test_help.py compares.
 METHODS = ("kpop", "naive", "esd", "ca", "robust", "uce", "time", "dp")
@@ -53,10 +57,10 @@ def _several(group: Group | argparse.ArgumentParser, switch: str, help: str, **m
     group.add_argument(switch, action=Several, help=help, **more)  # type: ignore[arg-type]
 
 
-def _model(parser: argparse.ArgumentParser, default: str | None = "pocket") -> Group:
+def _model(parser: argparse.ArgumentParser, default: str | None = "pocket", more: str = "") -> Group:
     """The group "how", begun with the model and where it runs."""
     group = parser.add_argument_group("how")
-    said = f"{MODEL_HELP} (default: {default})" if default else MODEL_HELP
+    said = f"{MODEL_HELP}{more} (default: {default})" if default else MODEL_HELP
     group.add_argument("--model", default=default, help=said)
     group.add_argument("--device", default="auto", help=DEVICE_HELP)
     return group
@@ -110,7 +114,7 @@ def _erase(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="other models than pocket: what it is, for the list to keep and the anchor (default: auto, by its words)",
     )
-    how = _model(parser)
+    how = _model(parser, more=READ_HELP)
     how.add_argument("--method", type=_method, default="kpop", help=f"one of {', '.join(METHODS)} (default: kpop)")
     how.add_argument("--seed", type=seed, default=0, help="seed of the run (default: 0)")
     how.add_argument("--key-seed", type=seed, help="seed of the hidden prompt's start (default: entropy, kept secret)")

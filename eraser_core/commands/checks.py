@@ -10,6 +10,10 @@ from pathlib import Path
 from ..errors import OutputError, RequestError
 
 LARGEST_SEED = 2**63 - 1
+OF_PICTURES = (
+    *("--guidance-scale", "--steps", "--suite-seed", "--key-seed", "--prediction", "--zero-snr", "--no-zero-snr"),
+    *("--compute", "--memory", "--size", "--tokenizer"),
+)
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -71,6 +75,15 @@ def resumes_alone(switches: Iterable[str]) -> None:
         if not any(known.startswith(switch) for known in ("--resume", "--device")):
             raise RequestError(
                 f"{switch} beside --resume: the run goes on as it was begun. Leave {switch} out, or begin anew"
+            )
+
+
+def only_reads(switches: Iterable[str], model: str, pictures: bool) -> None:
+    """RequestError for a switch that has no meaning where a model's text alone is read; `pictures`: some are asked for."""
+    for switch in switches:
+        if any(known.startswith(switch) for known in (*OF_PICTURES, *(("--images",) if pictures else ()))):
+            raise RequestError(
+                f"{switch} says how a model is drawn with or trained, and of {model} the text alone is read: leave {switch} out"
             )
 
 

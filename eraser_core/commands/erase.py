@@ -10,20 +10,18 @@ from typing import Any
 
 from .. import erasing as engine
 from .. import estimate
-from ..errors import RequestError
+from ..backends.transformer_folder import transformer_folder
 from ..evaluation.knows import enough, quick_look
 from ..evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from ..evaluation.report import grid
 from ..evaluation.report.pictures import before_after
-from ..files import peak_memory, write_bytes, write_json
-from ..hidden_prompt import save_prompts
-from ..keeping import choose
+from ..files import write_bytes
 from ..methods import METHODS, method
 from ..models import Model
 from ..precision import DTYPES
 from ..request import Request
 from ..training import Step
-from . import checks, folder
+from . import asked, checks, erase_text, folder, written
 from .interrupt import Interrupted, stops_between_steps
 from .loading import opened
 from .progress import Training
@@ -40,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
         checks.resumes_alone(args.switches)
         args = folder.resumed(args)
     out = args.out if args.resume else folder.claim(args.out, args.force)
+    to_read = transformer_folder(Path(args.model))
+    if to_read is not None:
+        return erase_text.run(args, out, to_read)
     model = opened(args)
     request, tasks = _request(args, model)
     settings = _settings(args, model, request, tasks)
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             log.info("stopped; go on with: %s", command("erase", "--resume", out, *device))
             return 130
         to = folder.results(out, args.concept)
-        _write(to, args.replaces, model, result)
+        written.write(to, args.replaces, result)
         return _look(args, to, model, result, tasks)
 
 
@@ -77,24 +78,9 @@ def _warn_of_unknown(model: Model, tasks: Sequence[Task]) -> None:
 
 def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task]]:
     """What to erase and, on the pocket model, the tasks by which it is scored."""
-    anchors = args.anchor or []
-    if not args.concept:
-        raise RequestError("name what to erase: --concept church")
-    if not all(concept.split("|")[0].strip() for concept in args.concept):
-        raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
-    checks.named(args.retain or (), "--retain")
-    if len(anchors) > len(args.concept):
-        raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
-    words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
-    wanted = [(name, synonyms) for name, *synonyms in words]
-    chosen: list[str | None] = [*anchors, *[None] * (len(wanted) - len(anchors))]
     if model.concepts is None:
-        found = choose(model.denoiser, wanted, chosen, args.retain, args.seed, args.kind)
-        for note in found.notes:
-            log.info("%s", note)
-        if args.retain is None:
-            log.info("--retain takes other words to keep, or none; --kind says what a concept is")
-        return found.request, []
+        return asked.request(args, model.denoiser), []
+    wanted, chosen = asked.words(args)
     tasks = tasks_for(
         model.concepts, model.denoiser, wanted, chosen, args.retain, seed=args.seed, n=max(args.images, 1)
     )
@@ -104,8 +90,7 @@ def _request(args: argparse.Namespace, model: Model) -> tuple[Request, list[Task
 def _settings(args: argparse.Namespace, model: Model, request: Request, tasks: Sequence[Task]) -> Any:
     """The method's settings; what cannot be done with this request is refused before anything is drawn."""
     chosen = method(args.method)
-    given = {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
-    given = settings_for(tasks, chosen.settings.model_fields) | given
+    given = settings_for(tasks, chosen.settings.model_fields) | asked.settings(args)
     settings = engine.configure(chosen, model.denoiser.family, request, given)
     words = [word for target in request.targets for pair in target.pairs() for word in pair]
     checks.fits(model.denoiser.excess, [*words, *request.retain])
@@ -146,22 +131,6 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
         )
 
 
-def _write(to: folder.Results, replaces: Sequence[str], model: Model, result: engine.Erased) -> None:
-    # The checkpoint goes last: until both files are whole, a killed run goes on from it to the same two files.
-    folder.replace_erasure(to, result.erasure, replaces)
-    if result.prompts and result.key_seed is not None:
-        facts = {"hidden_prompt.family": model.denoiser.family, "hidden_prompt.base_hash": model.denoiser.base_hash}
-        save_prompts(to.prompt, result.prompts, result.key_seed, result.erasure.hash(), facts)
-    else:
-        to.prompt.unlink(missing_ok=True)  # an earlier run's
-    folder.remove_earlier(to, replaces)
-    (to.out / folder.CHECKPOINT).unlink(missing_ok=True)
-    _write_metrics(to, result, [])
-    log.info("written: %s, to share or use (%.1f MB)", to.erasure, to.erasure.stat().st_size / 1e6)
-    if result.prompts:
-        log.info("written: %s, private: it brings the concept back", to.prompt)
-
-
 def _look(
     args: argparse.Namespace, to: folder.Results, model: Model, result: engine.Erased, tasks: Sequence[Task]
 ) -> int:
@@ -178,7 +147,7 @@ def _look(
         log.info("stopped while scoring; the erasure is kept: %s", to.erasure)
         return 130
     if rows:
-        _write_metrics(to, result, rows)
+        written.write_metrics(to, result, rows)
     for row in rows:
         log.info("%s: %s", to.erasure, said(row, args.method))
     return 0
@@ -205,14 +174,3 @@ def _score(
         more = command("score", *files, "--images", str(MANY))
         log.info("this was a short look, %d pictures a column; for more: %s", args.images, more)
     return rows
-
-
-def _write_metrics(to: folder.Results, result: engine.Erased, rows: Sequence[dict[str, Any]]) -> None:
-    metrics = {
-        "targets": list(rows),
-        "erase_seconds": result.seconds,
-        "forward_rows": {"with_gradient": result.rows.grad, "without_gradient": result.rows.no_grad},
-        "peak_memory_bytes": peak_memory(),
-        "losses": list(result.losses),
-    }
-    write_json(to.out / folder.METRICS, metrics)

@@ -1,7 +1,6 @@
-"""Where a prompt's words lie among the states of a text encoder that is no CLIP: T5, or a language model with a chat template.
+"""Where a prompt's words lie among the states of the host's text encoders (eraser_core/text_places.py).
 
-Their tokenizers put a template, an end or filling round the words, and some encoders leave the template's states out. What an
-empty prompt's tokens and states look like tells all of that.
+What is filling and what an encoder leaves out is told by an empty prompt's tokens and states.
 """
 
 from __future__ import annotations
@@ -9,17 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from eraser_core.errors import RequestError
-
-LENGTH = 64  # tokens of every prompt that a closed form looks at: its words, and filling that knows of them
-
-
-def at_length(tokens: Tensor) -> Tensor:
-    """[b, n, d] cut or filled with zeros to [b, 64, d]."""
-    return torch.nn.functional.pad(tokens[:, :LENGTH], (0, 0, 0, max(LENGTH - tokens.shape[1], 0)))
+from eraser_core.text_places import Places
 
 
 def unweighted(clip: Any) -> dict[str, bool]:
@@ -40,40 +31,28 @@ def encoders(clip: Any) -> tuple[str, ...]:
     return tuple(name for name, there in found.items() if there) or ("",)
 
 
-class TextPlaces:
+def places(clip: Any, nothing: Tensor, tokenizer: str = "") -> Places:
     """Places of words in the states of one encoder; `nothing` [1, 64, d] are its states of the empty prompt.
 
     `tokenizer` is the CLIP's word for the encoder's tokenizer. Without it, it is the last one: where there are several, that
     one's states are the context.
     """
+    whole = _ids(clip, "", tokenizer)
+    filling = whole[-1] if len(whole) > 1 and whole[-1] == whole[-2] else None
+    states = int(nothing[0].abs().sum(1).ne(0).sum())
+    left_out = max(len(whole) - states, 0) if filling is None else 0
+    return Places(lambda prompt: _words_of(_ids(clip, prompt, tokenizer), filling), left_out)
 
-    def __init__(self, clip: Any, nothing: Tensor, tokenizer: str = ""):
-        self._clip = clip
-        self._tokenizer = tokenizer
-        whole = self._ids("")
-        self._filling = whole[-1] if len(whole) > 1 and whole[-1] == whole[-2] else None
-        self._empty = self._words_of(whole)
-        other = self._words_of(self._ids("a"))
-        self._head = next(i for i, (a, b) in enumerate(zip([*self._empty, None], other, strict=False)) if a != b)
-        states = int(nothing[0].abs().sum(1).ne(0).sum())
-        self._left_out = max(len(whole) - states, 0) if self._filling is None else 0
 
-    def end(self, prompt: str) -> int:
-        """The place behind the last word; RequestError for a prompt of more tokens than are looked at."""
-        words = len(self._words_of(self._ids(prompt.rstrip()))) - len(self._empty)
-        end = self._head - self._left_out + words
-        if end > LENGTH:
-            raise RequestError(f"a prompt has {end} tokens, closed forms look at {LENGTH}: shorten {prompt[:LENGTH]!r}")
-        return end
+def _ids(clip: Any, prompt: str, tokenizer: str) -> list[Any]:
+    found = clip.tokenize(prompt, **unweighted(clip))
+    chunks = found[tokenizer] if tokenizer else list(found.values())[-1]
+    return [pair[0] for pair in chunks[0]]
 
-    def _ids(self, prompt: str) -> list[Any]:
-        found = self._clip.tokenize(prompt, **unweighted(self._clip))
-        chunks = found[self._tokenizer] if self._tokenizer else list(found.values())[-1]
-        return [pair[0] for pair in chunks[0]]
 
-    def _words_of(self, ids: Sequence[Any]) -> list[Any]:
-        """The tokens without the filling behind them."""
-        n = len(ids)
-        while self._filling is not None and n and ids[n - 1] == self._filling:
-            n -= 1
-        return list(ids[:n])
+def _words_of(ids: Sequence[Any], filling: Any) -> list[Any]:
+    """The tokens without the filling behind them."""
+    n = len(ids)
+    while filling is not None and n and ids[n - 1] == filling:
+        n -= 1
+    return list(ids[:n])

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from eraser_core.denoiser import Context, Tune
 from eraser_core.errors import RequestError
+from eraser_core.text_places import LENGTH, Pooled, Stretch, at_length
 from eraser_core.text_readers import TextReader
 
 from . import model as host_model
 from .denoiser import SMALLEST, HostDenoiser
-from .text_places import LENGTH, TextPlaces, at_length, encoders
+from .text_places import encoders, places
 
 
 class UnloadedDenoiser(HostDenoiser):
@@ -37,8 +38,8 @@ class UnloadedDenoiser(HostDenoiser):
             self._first = host_model.first_network(model)
             self._encoders = encoders(clip) if self.family == host_model.SD3 else ("",)
             nothing = self.encode([""]).tokens.split(LENGTH, 1)
-            places = [TextPlaces(clip, *one) for one in zip(nothing, self._encoders, strict=True)]
-            self._pieces = tuple(Stretch(self, i, place) for i, place in enumerate(places))
+            found = [places(clip, *one) for one in zip(nothing, self._encoders, strict=True)]
+            self._pieces = tuple(Stretch(self, i, place) for i, place in enumerate(found))
 
     def encode(self, prompts: Sequence[str]) -> Context:
         """As the parent's; transformers' states, which are long and wide, are cut or filled to one length and not kept.
@@ -96,7 +97,7 @@ class UnloadedDenoiser(HostDenoiser):
 
     def places(self) -> Sequence[TextReader]:
         """The tokens, and in some families the pooled text."""
-        return (self, Pooled(self, self._pooled)) if self._pooled else (self,)
+        return (self, Pooled(self.family, self.vectors, self._pooled)) if self._pooled else (self,)
 
     def stretches(self) -> Sequence[TextReader]:
         """The encoders whose states follow each other, where there are several."""
@@ -108,50 +109,3 @@ class UnloadedDenoiser(HostDenoiser):
     def weights(self, tune: Tune) -> Mapping[str, Tensor]:
         """Float32, with the LoRAs that the MODEL carries."""
         return host_model.patched_weights(self._model, tune)
-
-
-class Stretch:
-    """The states of one of several text encoders, and the places of words in them."""
-
-    def __init__(self, whole: UnloadedDenoiser, index: int, places: TextPlaces):
-        self.family = whole.family
-        self._whole, self._places = whole, places
-        self._part = slice(index * LENGTH, (index + 1) * LENGTH)
-
-    def encode(self, prompts: Sequence[str]) -> Context:
-        return Context(self._whole.encode(prompts).tokens[:, self._part])
-
-    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
-        return self.encode(prompts).tokens[:, :n]
-
-    def as_read(self, tokens: Tensor) -> Tensor:
-        return self._whole.as_read(tokens)
-
-    def token_count(self, prompt: str) -> int:
-        return self._places.end(prompt)
-
-    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        return self._whole.weights(tune)
-
-
-class Pooled:
-    """The one vector that a model reads for a whole text, as a text of one token."""
-
-    def __init__(self, whole: UnloadedDenoiser, weights: Mapping[str, Tensor]):
-        self.family = whole.family
-        self._whole, self._weights = whole, weights
-
-    def encode(self, prompts: Sequence[str]) -> Context:
-        return Context(self._whole.vectors(prompts)[:, None])
-
-    def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
-        return self.encode(prompts).tokens[:, :n]
-
-    def as_read(self, tokens: Tensor) -> Tensor:
-        return tokens
-
-    def token_count(self, prompt: str) -> int:
-        return 1
-
-    def weights(self, tune: Tune) -> Mapping[str, Tensor]:
-        return self._weights

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_folder import pipeline_folder
 from tiny_model import TINY_STEPS
+from tiny_transformers import transformer_folder
 
 import eraser_core
 from eraser_core import erase, open_model, score
@@ -35,10 +36,11 @@ def test_every_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
         code = code.replace(long, short)
     monkeypatch.chdir(tmp_path)
     pipeline_folder(tmp_path / "models" / "sd15")
+    transformer_folder(tmp_path / "models" / "FLUX.1-dev", "flux1")
     exec(compile(code, str(PAGE), "exec"), {"__name__": "page"})
     said = capsys.readouterr().out
     assert "of 4 show a guitar" in said and "part-way" in said
-    assert (tmp_path / "church.png").is_file()
+    assert (tmp_path / "church.png").is_file() and (tmp_path / "out" / "flux" / "church.safetensors").is_file()
     assert (tmp_path / "out" / "guitar" / "private" / "guitar_hidden_prompt.safetensors").is_file()
 
 

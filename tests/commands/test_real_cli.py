@@ -206,7 +206,7 @@ WRONG = {
     pickle_in_disguise: "is a pickle checkpoint",
     lora: "is a LoRA or an erasure, no checkpoint",
     unet_alone: "no text encoder",
-    no_model: "is a transformer model",
+    no_model: "holds the network of a transformer",
     lacking: "of the UNet's tensors",
     inpainting: "reads 9 channels",
     quantised: "quantised weights",

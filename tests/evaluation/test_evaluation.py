@@ -139,3 +139,13 @@ def test_runs_made_side_by_side_become_one_table(monkeypatch, tmp_path):
     one.take(["two"])
     assert [row["esr1"] for row in common.Rows("one", ("concept", "seed")).rows] == [1.0, 0.75]
     assert len(two.rows) == 2
+
+
+def test_rows_from_before_a_column_was_there_are_read_with_what_they_stand_for(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(tmp_path)
+    common = importlib.import_module("common")
+    common.Rows("old", ("concept",)).add({"concept": "dog"})
+    new = common.Rows("new", ("method", "concept"), since={"method": "kpop"})
+    new.take(["old"])
+    assert new.has({"method": "kpop", "concept": "dog"}) and not new.has({"method": "uce", "concept": "dog"})

@@ -1,0 +1,46 @@
+"""What the switches of `erase` ask for, as the engine takes it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+from ..errors import RequestError
+from ..keeping import choose
+from ..request import Request
+from ..text_readers import TextReader
+from . import checks
+
+log = logging.getLogger(__name__)
+
+
+def words(args: argparse.Namespace) -> tuple[list[tuple[str, list[str]]], list[str | None]]:
+    """(concept, synonyms) each, and an anchor for each, None where none was named; RequestError for what is missing or empty."""
+    anchors = args.anchor or []
+    if not args.concept:
+        raise RequestError("name what to erase: --concept church")
+    if not all(concept.split("|")[0].strip() for concept in args.concept):
+        raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
+    checks.named(args.retain or (), "--retain")
+    if len(anchors) > len(args.concept):
+        raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
+    words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
+    wanted = [(name, synonyms) for name, *synonyms in words]
+    return wanted, [*anchors, *[None] * (len(wanted) - len(anchors))]
+
+
+def request(args: argparse.Namespace, model: TextReader) -> Request:
+    """What to erase from a model of anybody's, and what to keep; the log says what was chosen."""
+    wanted, anchors = words(args)
+    found = choose(model, wanted, anchors, args.retain, args.seed, args.kind)
+    for note in found.notes:
+        log.info("%s", note)
+    if args.retain is None:
+        log.info("--retain takes other words to keep, or none; --kind says what a concept is")
+    return found.request
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The method's settings that were given."""
+    return {k.removeprefix("setting_"): v for k, v in vars(args).items() if k.startswith("setting_") and v is not None}
