@@ -24,6 +24,11 @@ OUT = Path("out/benchmarks")
 # What `--retain` takes: whether runs have a retain set.
 RETAIN = {"both": (True, False), "yes": (True,), "no": (False,)}
 SMOKE = {"iterations": 2, "pool_size": 8, "per_trajectory": 4, "sampler_steps": 4}
+# What a method does before its first step, made short where a step is timed.
+SHORT_START: Mapping[str, Mapping[str, Any]] = {
+    "ca": {"anchor_images": 1},
+    "robust": {"pictures": 1, "context_age": 0},
+}
 log = logging.getLogger("benchmark")
 Row = dict[str, Any]
 

@@ -179,7 +179,7 @@ def gradient(rows: common.Rows, methods: Sequence[str], latent: int, iterations:
             continue
         for latents in ("pool",) if name == "ca" else ("pool", "fresh"):
             small = {"pool_size": SMALL_POOL, "sampler_steps": 50 if not tiny else 4}
-            extra = {"anchor_images": 1} if name == "ca" else {}
+            extra = common.SHORT_START.get(name, {})
             settings: Any = method.settings(latents=latents, **small, **extra)
             learner = method.learner(denoiser, request, settings, 0)
             before, began = denoiser.rows.no_grad, time.perf_counter()

@@ -55,7 +55,7 @@ def gradient(
     if method.learner is None:
         raise ValueError(f"{method.name} has nothing to iterate")
     values: dict[str, Any] = {"pool_size": 4, "per_trajectory": 4, "sampler_steps": sampler_steps, "latents": latents}
-    values |= {"anchor_images": 1} if method.name == "ca" else {}
+    values |= common.SHORT_START.get(method.name, {})
     learner = method.learner(denoiser, REQUEST, method.configure(denoiser.family, values, False), 0)
     began = waited(device)
     learner.begin()
