@@ -40,17 +40,23 @@ COLUMNS = ("model", "preset", "precision", "side", "weights_gb", "trained_gb", "
 FORWARDS = ((1, 77), (1, 77 + K))
 KEPT_FORWARDS = ((2, 77), (1, 77 + K))  # a retained prompt goes with each of the concept's
 KEPT = ", a retain set"
+ROBUST = ", robust"
 AUTHORS = "the authors' two UNets"
 KEY = ("model", "preset", "precision", "side", "how")
 COMPUTED, MEASURED = "computed from tensor sizes", "measured, CPU RSS"
 
 
 def plan(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> Plan:
-    """One step of KPOP at batch 1, without a retain set unless the preset says so."""
-    config = true_size.unet_config(name, narrow)
+    """One step of KPOP at batch 1, without a retain set unless the preset says so; or of `robust`, which has one."""
+    config, family = true_size.unet_config(name, narrow), true_size.FAMILIES[name]
+    if preset.endswith(ROBUST):
+        settings = METHODS["robust"].configure(family, {})
+        forwards = ((settings.student_rows(settings.batch), 77),)
+        budget = BUDGETS[preset.removesuffix(ROBUST)]
+        return Plan(family, config, dtype, budget, side, settings.tune, settings.rank, 2, forwards)
     budget, rank = (Budget(rows_at_once=8), 0) if preset == AUTHORS else (BUDGETS[preset.removesuffix(KEPT)], RANK)
     forwards = KEPT_FORWARDS if preset.endswith(KEPT) else FORWARDS
-    return Plan(true_size.FAMILIES[name], config, dtype, budget, side, "xattn-kv", rank, 2, forwards)
+    return Plan(family, config, dtype, budget, side, "xattn-kv", rank, 2, forwards)
 
 
 def computed(name: str, preset: str, dtype: torch.dtype, side: int, narrow: bool) -> common.Row:
@@ -137,7 +143,7 @@ def wanted(args: argparse.Namespace, name: str, side: int) -> Iterator[tuple[com
         yield {**named, "how": COMPUTED}, partial(computed, name, preset, dtype, side, args.smoke)
         if torch.cuda.is_available() and preset != AUTHORS:
             yield {**named, "how": gpu()}, partial(on_gpu, name, preset, dtype, side, args.smoke)
-    for preset in (f"normal{KEPT}", f"low{KEPT}"):
+    for preset in (f"normal{KEPT}", f"low{KEPT}", f"normal{ROBUST}", f"low{ROBUST}"):
         named = {"model": name, "preset": preset, "precision": "float16", "side": side, "how": COMPUTED}
         yield named, partial(computed, name, preset, torch.float16, side, args.smoke)
     for concepts, retain in ((1, False), (10, False), (1, True)):
