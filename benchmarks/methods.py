@@ -74,7 +74,7 @@ SYSTEMS = (
     System("ca"),
     System("ca", "2e-4", {"eta": 2e-4}),  # rates.md: better for the style, worse for objects
     System("time", "authors"),
-    System("uce", "current"),
+    System("uce", "current", {"preset": "current"}),
     System("uce", "paper", {"preset": "paper"}),
     System("uce", "moments"),
     System("dp", "one direction", {"directions": 1}),
@@ -225,7 +225,7 @@ def main() -> int:
     common.start_logging()
     names, systems, quick, name = (*args.objects, *args.styles), SYSTEMS, {}, args.name
     if args.smoke:
-        names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[8])
+        names, systems = ("church", "ink"), (SYSTEMS[0], SYSTEMS[5], SYSTEMS[9])
         args.images, args.seeds, quick, name = 4, [0], common.SMOKE, "methods_smoke"
     model = common.pocket(3 if args.smoke else None, args.model)
     runs = common.Rows(f"{name}_runs", KEY, fresh=args.smoke)
