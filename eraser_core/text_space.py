@@ -6,7 +6,7 @@ E = L R^T with one column of L and R a direction: W' - W = (W L) R^T, exactly lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,15 +151,20 @@ def principal(b: Tensor, missed: float) -> Tensor:
         k = min(2 * k, wide)
 
 
-def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
-    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix.
-
-    RequestError where `layers` names K or V alone and the model has one matrix for all text.
-    """
-    if layers != "kv" and any(is_door(key) for key in weights):
+def check_layers(keys: Iterable[str], layers: str) -> None:
+    """RequestError where `layers` names K or V alone and the model, told by its weights' names, has one matrix for all text."""
+    if layers != "kv" and any(is_door(key) for key in keys):
         raise RequestError(
             f'layers is "{layers}", and what reads text in this model is neither K nor V alone: set layers to "kv"'
         )
+
+
+def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
+    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix.
+
+    RequestError as `check_layers`.
+    """
+    check_layers(weights, layers)
     left, right = compact(left, right)
     down = right.T.float().contiguous()
     wanted = [name for letter in layers for name in (f".to_{letter}.", f".{letter}_proj.")]

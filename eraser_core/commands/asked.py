@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..keeping import choose
-from ..request import Request
+from ..request import Request, Target
 from ..text_readers import TextReader
 from . import checks
 
@@ -28,6 +28,13 @@ def words(args: argparse.Namespace) -> tuple[list[tuple[str, list[str]]], list[s
     words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
     wanted = [(name, synonyms) for name, *synonyms in words]
     return wanted, [*anchors, *[None] * (len(wanted) - len(anchors))]
+
+
+def typed(args: argparse.Namespace) -> Request:
+    """As much of the request as was typed, so that what is wrong with it is refused before a model reads a text."""
+    wanted, anchors = words(args)
+    targets = [Target(name, to or "", tuple(synonyms)) for (name, synonyms), to in zip(wanted, anchors, strict=True)]
+    return Request(tuple(targets), tuple(args.retain or ()), args.seed)
 
 
 def request(args: argparse.Namespace, model: TextReader) -> Request:

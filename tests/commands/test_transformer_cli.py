@@ -16,6 +16,7 @@ from tiny_transformers import transformer_folder
 
 from eraser_core import erase, general_words, open_reader, text_moments
 from eraser_core.__main__ import main
+from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import RequestError
 
@@ -95,13 +96,17 @@ REFUSED = {
     ("--anchor", "castle", "--retain", "dog " * 70): "closed forms look at 64: shorten",
     ("--layers", "k"): "neither K nor V alone",
     ("--directions", "2"): "directions",
+    ("--concept", "church", "Church"): "is to be erased twice",
+    ("--retain", "dog", "church"): "the retain set holds 'church'",
+    ("--anchor", "Church"): "is the concept itself",
 }
 
 
 @pytest.mark.parametrize("more", REFUSED)
-def test_what_has_no_meaning_here_is_refused(
-    more: tuple[str, ...], flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_what_has_no_meaning_here_is_refused_before_a_text_is_read(
+    more: tuple[str, ...], flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delattr(TransformerReader, "encode")
     assert main(words(flux, tmp_path / "out", *more)) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if REFUSED[more] in line]
