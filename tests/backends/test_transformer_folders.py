@@ -18,8 +18,10 @@ from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
 from eraser_core import general_words, text_moments
 from eraser_core.backends.transformer_reader import TransformerReader
+from eraser_core.backends.transformer_texts import T5Text
 from eraser_core.erasing import configure, solve
 from eraser_core.errors import FileFormatError, ModelError, RequestError
+from eraser_core.keeping import choose
 from eraser_core.methods import METHODS
 from eraser_core.models import open_model, open_reader
 from eraser_core.request import Request, Target
@@ -153,6 +155,19 @@ def test_a_closed_form_leads_the_concept_to_its_anchor_and_leaves_the_rest(
             gone = moved(place, erasure.entries, "a church on a table", "a castle on a table")
             kept = moved(place, erasure.entries, "a dog on a table", "a castle on a table")
             assert gone > 0.1 and gone > 2 * abs(kept), (gone, kept)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("dp", 6), ("time", 7)])
+def test_prompts_go_through_the_encoder_many_at_a_time(
+    method: str, passes: int, flux: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the list of objects 88 prompts, each once, of Flux.1 at most 16 a pass."""
+    reader, read, states = open_reader(str(flux)), [], T5Text.states
+    request = choose(reader, [("church", [])], ["castle"], None, 0).request
+    monkeypatch.setattr(T5Text, "states", lambda self, prompts: read.append(prompts) or states(self, prompts))
+    solve(reader, request, METHODS[method], configure(METHODS[method], reader.family, request, {}))
+    prompts = [prompt for part in read for prompt in part]
+    assert len(read) == passes and len(prompts) == len(set(prompts)) == 88
 
 
 def test_a_prompt_beyond_the_room_is_refused(reader: TransformerReader) -> None:
