@@ -22,6 +22,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -283,6 +284,10 @@ def _clip_ids(tokens: ClipTokens, prompts: Sequence[str], filling: int) -> Tenso
 def _tokenizer(folder: TransformerFolder, name: str) -> Any:
     """transformers' own of a folder on this disk; nothing is fetched, and no code of the folder's runs."""
     path = folder.part(name)
+    if find_spec("sentencepiece") is None and not (path / "tokenizer.json").is_file() and list(path.glob("*.model")):
+        raise ModelError(
+            f"the tokenizer in {path} is one of sentencepiece's, which is not installed: pip install sentencepiece protobuf"
+        )
     try:
         return transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises nothing narrower

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
 from eraser_core import general_words, text_moments
+from eraser_core.backends import transformer_texts
 from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.backends.transformer_texts import T5Text
 from eraser_core.erasing import configure, solve
@@ -257,6 +258,18 @@ def test_what_is_missing_or_wrong_is_said_in_one_sentence(wrong: str, flux: Path
     change, said = WRONG[wrong]
     told = damaged(flux, tmp_path, change)
     assert said in told and str(tmp_path) in told and "\n" not in told
+
+
+def test_a_tokenizer_whose_package_is_missing_is_not_called_damaged(
+    flux: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spiece_alone(at: Path) -> None:
+        (at / "tokenizer_2" / "tokenizer.json").rename(at / "tokenizer_2" / "spiece.model")
+
+    assert "cannot be read" in damaged(flux, tmp_path / "there", spiece_alone)
+    monkeypatch.setattr(transformer_texts, "find_spec", lambda name: None)
+    assert "pip install sentencepiece" in damaged(flux, tmp_path / "not there", spiece_alone)
+    open_reader(str(flux)).encode(["a church"])  # with a tokenizer.json it is not needed
 
 
 def test_stable_diffusion_3_does_without_t5_where_its_index_says_so(tmp_path: Path) -> None:
