@@ -88,10 +88,12 @@ def test_python_gives_what_the_command_line_gives(flux: Path, tmp_path: Path) ->
 
 REFUSED = {
     ("--method", "kpop"): "is Flux.1, on which the command line trains nothing: give --method uce, time or dp",
-    ("--images", "4"): "--images says how a model is drawn with or trained",
-    ("--imag", "4"): "--imag says how a model is drawn with",
-    ("--memory", "low"): "--memory says how a model is drawn with",
+    ("--images", "4"): "--images says how a model is fetched, drawn with or trained",
+    ("--imag", "4"): "--imag says how",
+    ("--memory", "low"): "--memory says how",
     ("--key-seed", "1"): "--key-seed says how",
+    ("--allow-download",): "--allow-download says how a model is fetched",
+    ("--no-check",): "--no-check says how",
     ("--concept", "church " * 70): "closed forms look at 64: shorten",
     ("--anchor", "castle", "--retain", "dog " * 70): "closed forms look at 64: shorten",
     ("--layers", "k"): "neither K nor V alone",
