@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from .. import erasing as engine
-from ..backends.transformer_folder import CLOSED_FORMS, TransformerFolder
+from ..backends.transformer_folder import CLOSED_FORMS, PIXART, PIXART_SIGMA, TransformerFolder
 from ..backends.transformer_reader import TransformerReader
 from ..errors import RequestError
 from ..methods import method
@@ -36,6 +36,9 @@ def run(args: argparse.Namespace, out: Path, model: TransformerFolder) -> int:
     log.info("model %s is %s; its text is read on %s", args.model, model.said, device)
     reader = TransformerReader(model, device)
     check_layers(reader.weights("xattn-kv"), settings.layers)
+    phrases = [phrase for target in typed.targets for phrase in (target.concept, *target.synonyms)]
+    if model.family in (PIXART, PIXART_SIGMA) and any(phrase != phrase.lower() for phrase in phrases):
+        log.info("PixArt's pipeline makes capitals small, and ComfyUI does not: there the erasure may do less to them")
     check_room(reader, _texts(typed))  # an anchor that nobody named is found by reading many texts
     request = asked.request(args, reader)
     check_room(reader, _texts(request))
