@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
 from eraser_core import general_words, text_moments
-from eraser_core.backends import transformer_texts
+from eraser_core.backends import transformer_reader, transformer_texts
 from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.backends.transformer_texts import T5Text
 from eraser_core.erasing import configure, solve
@@ -30,7 +31,7 @@ from eraser_core.text_layers import reads_pooled, reads_text
 from eraser_core.text_places import LENGTH
 from eraser_core.text_readers import places, stretches
 
-PROMPTS = ("a photo of a church on a table", "a castle", "")
+PROMPTS = ("a photo of a church on a table", "a castle", "A Wizard  on a table", "")
 ENDS = {"": "text_encoder", "_2": "text_encoder_2", "_3": "text_encoder_3"}
 
 
@@ -122,6 +123,17 @@ def test_the_matrices_are_those_of_the_transformer(folder: Path, reader: Transfo
             assert reads_text(key) or reads_pooled(key)
             parts = [tensor for tensor in own.values() if tensor.dim() == 2 and tensor.shape[1] == weight.shape[1]]
             assert any(torch.equal(weight[: len(part)], part) for part in parts)
+
+
+def test_the_log_counts_a_prompt_once_however_many_encoders_read_it(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer_reader, "SAID_EVERY", -1.0)
+    with caplog.at_level(logging.INFO):
+        reader = open_reader(str(folder))
+        reader.encode(["a church", "a dog"])
+        reader.encode(["a dog", "a castle"])
+    assert [line for line in caplog.messages if "read" in line] == ["2 prompts read", "3 prompts read"]
 
 
 def asked() -> Request:
