@@ -31,7 +31,7 @@ from eraser_core.text_layers import reads_pooled, reads_text
 from eraser_core.text_places import LENGTH
 from eraser_core.text_readers import places, stretches
 
-PROMPTS = ("a photo of a church on a table", "a castle", "A Wizard  on a table", "")
+PROMPTS = ("a photo of a church on a table", "a castle", "A Wizard  on a table &amp; a dog", "")
 ENDS = {"": "text_encoder", "_2": "text_encoder_2", "_3": "text_encoder_3"}
 
 
