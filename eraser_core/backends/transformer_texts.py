@@ -13,7 +13,8 @@
 | Lumina 2 | Gemma 2, a sentence before the prompt | all | last but one |
 
 A text encoder's filling is computed where it is not masked: T5 then knows of it. Where it is masked it changes nothing, and is left
-out. Wan's pipeline also mends broken letters by ftfy, which is not done here.
+out. Wan's pipeline also mends broken letters by ftfy, which is not done here; nor is what PixArt's does with `clean_caption`, which
+its call sets and `encode_prompt` does not. Lumina 2's reads its negative prompt without the sentence, and here "" has it too.
 """
 
 from __future__ import annotations
