@@ -11,13 +11,13 @@ from typing import Any, Literal
 from . import erasing
 from . import methods as registered
 from .erasure import Erasure
-from .errors import OutputError, RequestError
+from .errors import OutputError
 from .evaluation.metrics.objects import Rate
 from .evaluation.pocket.of_file import score_erasure
 from .evaluation.pocket.tasks import Task, settings_for, tasks_for, together
 from .evaluation.report.tables import Figure, share
 from .hidden_prompt import HiddenPrompt, save_prompts
-from .keeping import choose
+from .keeping import choose, parted
 from .methods import Method
 from .models import Model
 from .request import Request
@@ -106,34 +106,26 @@ def erase(
     """
     names = [concepts] if isinstance(concepts, str) else list(concepts)
     given = [anchors] if isinstance(anchors, str) or anchors is None else list(anchors)
-    if len(given) > len(names):
-        raise RequestError(f"{len(given)} anchors were given for {len(names)} concepts: one each at most")
+    wanted, drawn = parted(names, given)
     chosen = registered.method(method) if isinstance(method, str) else method
-    wanted = [*given, *[None] * (len(names) - len(given))]
     if not isinstance(model, Model):
-        read = choose(model, _words(names), wanted, retain, seed, kind).request
+        read = choose(model, wanted, drawn, retain, seed, kind).request
         check_room(model, read.retain)
         return Result(erasing.solve(model, read, chosen, erasing.configure(chosen, model.family, read, settings or {})))
-    request, tasks = _request(model, names, wanted, retain, seed, kind)
+    request, tasks = _request(model, wanted, drawn, retain, seed, kind)
     values = settings_for(tasks, chosen.settings.model_fields) | dict(settings or {})
     configured = erasing.configure(chosen, model.denoiser.family, request, values)
     return Result(erasing.erase(model.denoiser, request, chosen, configured, on_step=on_step))
 
 
-def _words(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    parts = [[part.strip() for part in name.split("|")] for name in names]
-    return [(name, synonyms) for name, *synonyms in parts]
-
-
 def _request(
     model: Model,
-    names: Sequence[str],
+    wanted: Sequence[tuple[str, list[str]]],
     anchors: Sequence[str | None],
     retain: Sequence[str] | None,
     seed: int,
     kind: Kind | Literal["auto"],
 ) -> tuple[Request, list[Task]]:
-    wanted = _words(names)
     if model.concepts is None:
         return choose(model.denoiser, wanted, anchors, retain, seed, kind).request, []
     tasks = tasks_for(model.concepts, model.denoiser, wanted, anchors, retain, seed=seed, n=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .anchors import nearest
+from .errors import RequestError
 from .request import Request, Target
 from .retain_lists import LISTS, Kind, guess, kept
 from .text_readers import TextReader
@@ -27,6 +28,19 @@ class Chosen:
     request: Request
     source: str
     notes: tuple[str, ...]
+
+
+def parted(
+    concepts: Sequence[str], anchors: Sequence[str | None]
+) -> tuple[list[tuple[str, list[str]]], list[str | None]]:
+    """(name, synonyms) of each concept, written with bars between, and an anchor for each, None where none was named.
+
+    RequestError for more anchors than concepts.
+    """
+    if len(anchors) > len(concepts):
+        raise RequestError(f"{len(anchors)} anchors were given for {len(concepts)} concepts: one each at most")
+    phrases = [[part.strip() for part in concept.split("|")] for concept in concepts]
+    return [(name, synonyms) for name, *synonyms in phrases], [*anchors, *[None] * (len(concepts) - len(anchors))]
 
 
 def choose(

@@ -20,9 +20,8 @@ from .files import tensors_hash
 from .general_words import general_words, general_words_in
 from .request import Request, Target, fill
 from .text_readers import TextReader, stretches
-from .text_space import entries, principal
+from .text_space import BATCH, entries, principal
 
-BATCH = 64
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
 # benchmarks/pocket_objects.py (docs/results/many.md).
 KEPT, RIDGE = 9.0, 1e-4

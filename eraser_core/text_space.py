@@ -6,7 +6,7 @@ E = L R^T with one column of L and R a direction: W' - W = (W L) R^T, exactly lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from .text_layers import is_door
 from .text_readers import TextReader, stretches
 
 Tokens = Literal["last", "from_last", "aligned", "all"]
+BATCH = 64  # prompts encoded together
 NEGLIGIBLE = 1e-10
 TINY = 1e-300
 SKETCH, ROUNDS = 64, 2  # columns of a range finder at first, and rounds that sharpen it
@@ -69,22 +70,29 @@ def _gather(denoiser: TextReader, request: Request, tokens: Tokens, preserved: T
         for template in target.templates
     ]
     starts = last_tokens(denoiser, [*heads, *(request.retain if preserved == "last" else ())])
+    pairs = [
+        _filled(template, phrase)
+        for target in (request.targets if tokens != "last" else ())
+        for template in target.templates
+        for phrase in (target.concept, *target.synonyms, target.anchor)
+    ]
+    whole = _whole(denoiser, [*pairs, *(request.retain if preserved != "last" else ())])
     before, after, anchored = [], [], []
     behind: Tokens = "from_last" if tokens == "aligned" else tokens
     for target in request.targets:
         for phrase in (target.concept, *target.synonyms):
             for template in target.templates:
-                b, a = (_columns(denoiser, starts, template, p, behind) for p in (phrase, target.anchor))
+                b, a = (_columns(denoiser, starts, whole, template, p, behind) for p in (phrase, target.anchor))
                 n = min(b.shape[1], a.shape[1])
                 if tokens == "aligned":
-                    ahead = _columns(denoiser, starts, template, phrase, "all")[:, : -b.shape[1]]
+                    ahead = _columns(denoiser, starts, whole, template, phrase, "all")[:, : -b.shape[1]]
                     before.append(ahead)
                     after.append(ahead)
                     anchored += [bool(target.anchor)] * ahead.shape[1]
                 before.append(b[:, :n])
                 after.append(a[:, :n])
                 anchored += [bool(target.anchor)] * n
-    kept = [_columns(denoiser, starts, "{}", prompt, preserved) for prompt in request.retain]
+    kept = [_columns(denoiser, starts, whole, "{}", prompt, preserved) for prompt in request.retain]
     c = torch.cat(before, 1)
     p = torch.cat(kept, 1) if kept else c[:, :0]
     return TextSpace(c, torch.cat(after, 1), p, torch.tensor(anchored))
@@ -105,12 +113,33 @@ def _head(template: str, phrase: str) -> str:
     return template.partition("{}")[0] + phrase if phrase else ""
 
 
-def _columns(denoiser: TextReader, starts: Mapping[str, Tensor], template: str, phrase: str, tokens: Tokens) -> Tensor:
+def _filled(template: str, phrase: str) -> str:
+    return template.replace("{}", phrase) if phrase else ""
+
+
+def _whole(denoiser: TextReader, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The states [n, d] of each text, encoded together: an encoder that is read from the disk is read once for many."""
+    different = list(dict.fromkeys(texts))
+    found: dict[str, Tensor] = {}
+    for first in range(0, len(different), BATCH):
+        part = different[first : first + BATCH]
+        found |= zip(part, denoiser.as_read(denoiser.encode(part).tokens).cpu(), strict=True)
+    return found
+
+
+def _columns(
+    denoiser: TextReader,
+    starts: Mapping[str, Tensor],
+    whole: Mapping[str, Tensor],
+    template: str,
+    phrase: str,
+    tokens: Tokens,
+) -> Tensor:
     head = _head(template, phrase)
     if tokens == "last":
         return _double(starts[head][:, None])
-    whole = denoiser.as_read(denoiser.encode([template.replace("{}", phrase) if phrase else ""]).tokens)[0]
-    return _double(whole[0 if tokens == "all" else denoiser.token_count(head) - 1 :].T)
+    first = 0 if tokens == "all" else denoiser.token_count(head) - 1
+    return _double(whole[_filled(template, phrase)][first:].T)
 
 
 def _double(states: Tensor) -> Tensor:
@@ -151,15 +180,20 @@ def principal(b: Tensor, missed: float) -> Tensor:
         k = min(2 * k, wide)
 
 
-def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
-    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix.
-
-    RequestError where `layers` names K or V alone and the model has one matrix for all text.
-    """
-    if layers != "kv" and any(is_door(key) for key in weights):
+def check_layers(keys: Iterable[str], layers: str) -> None:
+    """RequestError where `layers` names K or V alone and the model, told by its weights' names, has one matrix for all text."""
+    if layers != "kv" and any(is_door(key) for key in keys):
         raise RequestError(
             f'layers is "{layers}", and what reads text in this model is neither K nor V alone: set layers to "kv"'
         )
+
+
+def entries(weights: Mapping[str, Tensor], left: Tensor, right: Tensor, layers: str) -> dict[str, Entry]:
+    """W' = W (I + left right^T), left and right [d, n], as a low-rank entry for every edited matrix.
+
+    RequestError as `check_layers`.
+    """
+    check_layers(weights, layers)
     left, right = compact(left, right)
     down = right.T.float().contiguous()
     wanted = [name for letter in layers for name in (f".to_{letter}.", f".{letter}_proj.")]

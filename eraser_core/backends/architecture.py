@@ -37,8 +37,8 @@ def recognise(shapes: Shapes, place: str) -> Architecture:
     """The architecture of an LDM checkpoint; ModelError says why a file is none of the three families."""
     if _is_transformer(shapes):
         raise ModelError(
-            f"{place} holds the network of a transformer (Flux.1, SD 3 and their like), and rarely its text encoders: give the "
-            "model's folder in diffusers' layout to `erase` with --method uce, time or dp, or use the nodes in ComfyUI"
+            f"{place} holds the network of a transformer (Flux.1, SD 3 and their like): {SUPPORTED}. Of a transformer `erase` alone "
+            "reads the folder in diffusers' layout, and ComfyUI loads its erasure as a LoRA"
         )
     if not any(name.startswith(UNET) for name in shapes):
         raise ModelError(f"{place} {_what_it_is(shapes)}: {SUPPORTED}")

@@ -8,7 +8,7 @@ from ..errors import ModelError
 from .checkpoint import open_checkpoint
 from .folder import PARTS, open_folder
 from .stored_model import Loading, StoredModel
-from .transformer_folder import refuse_to_draw
+from .transformer_folder import CLOSED_FORMS, INDEX, refuse_to_draw
 
 _WANTED = ("*.json", "*.txt", "*.safetensors")
 _FOLDERS = (*PARTS, "text_encoder_2", "tokenizer_2")
@@ -39,7 +39,17 @@ def _fetched(name: str) -> Path:
 
     patterns = [f"{folder}/{wanted}" for folder in _FOLDERS for wanted in _WANTED]
     try:
+        _refuse_transformer(name, Path(snapshot_download(name, allow_patterns=[INDEX])) / INDEX)
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         said = str(error).split("\n")[0]
         raise ModelError(f"{name!r} cannot be fetched ({said}): check its name, or give a file on your disk") from error
+
+
+def _refuse_transformer(name: str, index: Path) -> None:
+    """ModelError before gigabytes of a model are fetched that is erased from as a folder alone."""
+    if index.is_file() and '"transformer"' in index.read_text(encoding="utf-8"):
+        raise ModelError(
+            f"{name!r} is a transformer, which is not fetched here: fetch its folder yourself, and give that to `erase` with "
+            f"--method {CLOSED_FORMS}"
+        )

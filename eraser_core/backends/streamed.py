@@ -1,7 +1,8 @@
 """Text encoders larger than memory: while a block computes its weights are there, in float32, and nowhere before and after.
 
 The files lie open. What was read once comes from the system's cache as long as there is room. So T5-XXL needs 0.8 GB for a block
-and 0.5 GB for its word vectors, and no number is rounded to less than float32, whatever the file's precision is.
+and 0.5 GB for its word vectors, and up to about 2 GB for what it computes of 8192 tokens at once: 3.5 GB in all. UMT5-XXL's word
+vectors take 4.2 GB, so it needs 7 GB. These are counts. No number is rounded to less than float32, whatever the file's precision is.
 """
 
 from __future__ import annotations

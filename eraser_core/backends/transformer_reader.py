@@ -60,7 +60,8 @@ class TransformerReader:
             for first in range(0, len(prompts), piece.at_once):
                 part = prompts[first : first + piece.at_once]
                 found += [self._fits(states) for states in piece.states(part)]
-                self._tell(len(part))
+                if piece is self._texts[-1]:  # of Stable Diffusion 3 that is T5, which takes the time
+                    self._tell(len(part))
         return found
 
     def _fits(self, states: Tensor) -> Tensor:

@@ -13,7 +13,8 @@
 | Lumina 2 | Gemma 2, a sentence before the prompt | all | last but one |
 
 A text encoder's filling is computed where it is not masked: T5 then knows of it. Where it is masked it changes nothing, and is left
-out. Wan's pipeline also mends broken letters by ftfy, which is not done here.
+out. Wan's pipeline also mends broken letters by ftfy, which is not done here; nor is what PixArt's does with `clean_caption`, which
+its call sets and `encode_prompt` does not. Lumina 2's reads its negative prompt without the sentence, and here "" has it too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -283,6 +285,10 @@ def _clip_ids(tokens: ClipTokens, prompts: Sequence[str], filling: int) -> Tenso
 def _tokenizer(folder: TransformerFolder, name: str) -> Any:
     """transformers' own of a folder on this disk; nothing is fetched, and no code of the folder's runs."""
     path = folder.part(name)
+    if find_spec("sentencepiece") is None and not (path / "tokenizer.json").is_file() and list(path.glob("*.model")):
+        raise ModelError(
+            f"the tokenizer in {path} is one of sentencepiece's, which is not installed: pip install sentencepiece protobuf"
+        )
     try:
         return transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises nothing narrower

@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 from ..errors import RequestError
-from ..keeping import choose
-from ..request import Request
+from ..keeping import choose, parted
+from ..request import Request, Target
 from ..text_readers import TextReader
 from . import checks
 
@@ -17,17 +17,19 @@ log = logging.getLogger(__name__)
 
 def words(args: argparse.Namespace) -> tuple[list[tuple[str, list[str]]], list[str | None]]:
     """(concept, synonyms) each, and an anchor for each, None where none was named; RequestError for what is missing or empty."""
-    anchors = args.anchor or []
     if not args.concept:
         raise RequestError("name what to erase: --concept church")
     if not all(concept.split("|")[0].strip() for concept in args.concept):
         raise RequestError("a concept to erase is empty: name what should vanish, as in --concept church")
     checks.named(args.retain or (), "--retain")
-    if len(anchors) > len(args.concept):
-        raise RequestError(f"{len(anchors)} anchors were given for {len(args.concept)} concepts: one each at most")
-    words = [[part.strip() for part in concept.split("|")] for concept in args.concept]
-    wanted = [(name, synonyms) for name, *synonyms in words]
-    return wanted, [*anchors, *[None] * (len(wanted) - len(anchors))]
+    return parted(args.concept, args.anchor or [])
+
+
+def typed(args: argparse.Namespace) -> Request:
+    """As much of the request as was typed, so that what is wrong with it is refused before a model reads a text."""
+    wanted, anchors = words(args)
+    targets = [Target(name, to or "", tuple(synonyms)) for (name, synonyms), to in zip(wanted, anchors, strict=True)]
+    return Request(tuple(targets), tuple(args.retain or ()), args.seed)
 
 
 def request(args: argparse.Namespace, model: TextReader) -> Request:

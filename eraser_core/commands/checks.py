@@ -12,7 +12,7 @@ from ..errors import OutputError, RequestError
 LARGEST_SEED = 2**63 - 1
 OF_PICTURES = (
     *("--guidance-scale", "--steps", "--suite-seed", "--key-seed", "--prediction", "--zero-snr", "--no-zero-snr"),
-    *("--compute", "--memory", "--size", "--tokenizer"),
+    *("--compute", "--memory", "--size", "--tokenizer", "--allow-download", "--no-check"),
 )
 
 
@@ -83,7 +83,7 @@ def only_reads(switches: Iterable[str], model: str, pictures: bool) -> None:
     for switch in switches:
         if any(known.startswith(switch) for known in (*OF_PICTURES, *(("--images",) if pictures else ()))):
             raise RequestError(
-                f"{switch} says how a model is drawn with or trained, and of {model} the text alone is read: leave {switch} out"
+                f"{switch} says how a model is fetched, drawn with or trained, and of {model} the text alone is read: leave {switch} out"
             )
 
 

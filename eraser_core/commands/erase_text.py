@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 
 from .. import erasing as engine
-from ..backends.transformer_folder import CLOSED_FORMS, TransformerFolder
+from ..backends.transformer_folder import CLOSED_FORMS, PIXART, PIXART_SIGMA, TransformerFolder
 from ..backends.transformer_reader import TransformerReader
 from ..errors import RequestError
 from ..methods import method
 from ..precision import DTYPES
+from ..request import Request
 from ..text_readers import check_room
+from ..text_space import check_layers
 from . import asked, checks, folder, written
 from .loading import usable
 
@@ -28,15 +30,18 @@ def run(args: argparse.Namespace, out: Path, model: TransformerFolder) -> int:
             "from its text encoders alone"
         )
     checks.only_reads(args.switches, args.model, bool(args.images))
-    wanted, _ = asked.words(args)
+    typed = asked.typed(args)
+    settings = engine.configure(chosen, model.family, typed, asked.settings(args))
     device = usable(args.device)
     log.info("model %s is %s; its text is read on %s", args.model, model.said, device)
     reader = TransformerReader(model, device)
-    check_room(reader, [phrase for name, synonyms in wanted for phrase in (name, *synonyms)])
+    check_layers(reader.weights("xattn-kv"), settings.layers)
+    phrases = [phrase for target in typed.targets for phrase in (target.concept, *target.synonyms)]
+    if model.family in (PIXART, PIXART_SIGMA) and any(phrase != phrase.lower() for phrase in phrases):
+        log.info("PixArt's pipeline makes capitals small, and ComfyUI does not: there the erasure may do less to them")
+    check_room(reader, _texts(typed))  # an anchor that nobody named is found by reading many texts
     request = asked.request(args, reader)
-    pairs = [word for target in request.targets for pair in target.pairs() for word in pair]
-    check_room(reader, [*pairs, *request.retain])
-    settings = engine.configure(chosen, reader.family, request, asked.settings(args))
+    check_room(reader, _texts(request))
     with folder.held(out):
         folder.claim(out, args.force)  # again: another run may have ended there since
         args.replaces = folder.earlier(out)
@@ -48,3 +53,8 @@ def run(args: argparse.Namespace, out: Path, model: TransformerFolder) -> int:
         written.write(to, args.replaces, result)
     log.info("no picture was drawn: to look at it, load the file and the model in ComfyUI")
     return 0
+
+
+def _texts(request: Request) -> list[str]:
+    pairs = [word for target in request.targets for pair in target.pairs() for word in pair]
+    return [*pairs, *request.retain]

@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
             f"the pocket model is a part of this program and is not written anew: draw with the erasure instead (`{first}`), "
             "or name a .safetensors checkpoint"
         )
+    if (model / "transformer").is_dir():
+        raise RequestError(f"{model} is a transformer, and merge takes none: load the erasure as a LoRA in ComfyUI")
     if model.is_dir():
         raise RequestError(f"{model} is a folder, and merge writes single files: name a .safetensors checkpoint")
     _claim(args.out, args.force)

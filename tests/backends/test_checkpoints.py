@@ -167,6 +167,24 @@ def test_a_hub_name_is_fetched_only_when_that_is_allowed(monkeypatch: pytest.Mon
         find_model("owner/name that cannot be", SMALL, allow_download=True)
 
 
+@pytest.mark.parametrize(
+    ("part", "said"), [("transformer", "is a transformer, which is not fetched"), ("unet", "lacks")]
+)
+def test_of_a_transformer_on_the_hub_no_more_than_the_index_is_fetched(
+    part: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's own library, on a cache that holds an index alone."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--owner--name"
+    (cached / "snapshots" / "0").mkdir(parents=True)
+    (cached / "snapshots" / "0" / "model_index.json").write_text(f'{{"{part}": ["diffusers", "Any"]}}')
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0")
+    with pytest.raises(ModelError, match=said):
+        find_model("owner/name", SMALL, allow_download=True)
+
+
 MARK = torch.tensor([])
 
 

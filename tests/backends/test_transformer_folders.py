@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ from safetensors.torch import load_file, save_file
 from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
 from eraser_core import general_words, text_moments
+from eraser_core.backends import transformer_reader, transformer_texts
 from eraser_core.backends.transformer_reader import TransformerReader
+from eraser_core.backends.transformer_texts import T5Text
 from eraser_core.erasing import configure, solve
 from eraser_core.errors import FileFormatError, ModelError, RequestError
+from eraser_core.keeping import choose
 from eraser_core.methods import METHODS
 from eraser_core.models import open_model, open_reader
 from eraser_core.request import Request, Target
@@ -27,7 +31,7 @@ from eraser_core.text_layers import reads_pooled, reads_text
 from eraser_core.text_places import LENGTH
 from eraser_core.text_readers import places, stretches
 
-PROMPTS = ("a photo of a church on a table", "a castle", "")
+PROMPTS = ("a photo of a church on a table", "a castle", "A Wizard  on a table &amp; a dog", "")
 ENDS = {"": "text_encoder", "_2": "text_encoder_2", "_3": "text_encoder_3"}
 
 
@@ -121,14 +125,35 @@ def test_the_matrices_are_those_of_the_transformer(folder: Path, reader: Transfo
             assert any(torch.equal(weight[: len(part)], part) for part in parts)
 
 
+def test_the_log_counts_a_prompt_once_however_many_encoders_read_it(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformer_reader, "SAID_EVERY", -1.0)
+    with caplog.at_level(logging.INFO):
+        reader = open_reader(str(folder))
+        reader.encode(["a church", "a dog"])
+        reader.encode(["a dog", "a castle"])
+    assert [line for line in caplog.messages if "read" in line] == ["2 prompts read", "3 prompts read"]
+
+
 def asked() -> Request:
     templates = ("{}", "a photo of {}", "{} on a table")
     return Request((Target("a church", "a castle", ("a chapel",), templates),), ("a dog", "a truck", "a violin"))
 
 
-def moved(reader: Any, entries: Any, before: str, after: str) -> float:
-    """How much nearer what the matrices read of `before` comes to what they read of `after`: 1 is there, 0 no nearer."""
+def _lasts(reader: Any, states: torch.Tensor, text: str) -> torch.Tensor:
+    """The state of the last word, of each encoder."""
+    return torch.stack([states[i * LENGTH + one.token_count(text) - 1] for i, one in enumerate(stretches(reader))])
+
+
+def moved(reader: Any, entries: Any, before: str, after: str, last: bool = False) -> float:
+    """How much nearer what the matrices read of `before` comes to what they read of `after`: 1 is there, 0 no nearer.
+
+    `last`: of the last words alone.
+    """
     s, g = (reader.as_read(reader.encode([text]).tokens)[0].double() for text in (before, after))
+    if last:
+        s, g = (_lasts(reader, x, text) for x, text in ((s, before), (g, after)))
     left = apart = 0.0
     for key, weight in reader.weights("xattn-kv").items():
         w = weight.double()
@@ -148,11 +173,30 @@ def test_a_closed_form_leads_the_concept_to_its_anchor_and_leaves_the_rest(
         reader.family, 1
     )
     assert erasure.family == reader.family and erasure.base_hash == reader.base_hash
-    if method == "uce":  # the others look at single tokens
-        for place in places(reader):
+    for place in places(reader):
+        if method == "uce":
             gone = moved(place, erasure.entries, "a church on a table", "a castle on a table")
             kept = moved(place, erasure.entries, "a dog on a table", "a castle on a table")
             assert gone > 0.1 and gone > 2 * abs(kept), (gone, kept)
+        else:  # these look at single tokens
+            gone = moved(place, erasure.entries, "a church", "a castle", last=True)
+            kept = moved(place, erasure.entries, "a dog", "a castle", last=True)
+            # TIME keeps nothing, so a dog moves, and not to the castle. DP's four directions go a part of the way.
+            least, times = {"time": (0.5, 2), "dp": (0.02, 10)}[method]
+            assert gone > least and gone > times * (kept if method == "time" else abs(kept)), (gone, kept)
+
+
+@pytest.mark.parametrize(("method", "passes"), [("dp", 6), ("time", 7)])
+def test_prompts_go_through_the_encoder_many_at_a_time(
+    method: str, passes: int, flux: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the list of objects 88 prompts, each once, of Flux.1 at most 16 a pass."""
+    reader, read, states = open_reader(str(flux)), [], T5Text.states
+    request = choose(reader, [("church", [])], ["castle"], None, 0).request
+    monkeypatch.setattr(T5Text, "states", lambda self, prompts: read.append(prompts) or states(self, prompts))
+    solve(reader, request, METHODS[method], configure(METHODS[method], reader.family, request, {}))
+    prompts = [prompt for part in read for prompt in part]
+    assert len(read) == passes and len(prompts) == len(set(prompts)) == 88
 
 
 def test_a_prompt_beyond_the_room_is_refused(reader: TransformerReader) -> None:
@@ -242,6 +286,18 @@ def test_what_is_missing_or_wrong_is_said_in_one_sentence(wrong: str, flux: Path
     change, said = WRONG[wrong]
     told = damaged(flux, tmp_path, change)
     assert said in told and str(tmp_path) in told and "\n" not in told
+
+
+def test_a_tokenizer_whose_package_is_missing_is_not_called_damaged(
+    flux: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spiece_alone(at: Path) -> None:
+        (at / "tokenizer_2" / "tokenizer.json").rename(at / "tokenizer_2" / "spiece.model")
+
+    assert "cannot be read" in damaged(flux, tmp_path / "there", spiece_alone)
+    monkeypatch.setattr(transformer_texts, "find_spec", lambda name: None)
+    assert "pip install sentencepiece" in damaged(flux, tmp_path / "not there", spiece_alone)
+    open_reader(str(flux)).encode(["a church"])  # with a tokenizer.json it is not needed
 
 
 def test_stable_diffusion_3_does_without_t5_where_its_index_says_so(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tiny_transformers import transformer_folder
 
 from eraser_core import erase, general_words, open_reader, text_moments
 from eraser_core.__main__ import main
+from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import RequestError
 
@@ -61,6 +62,16 @@ def test_the_file_has_the_nodes_names_and_the_metrics_lie_beside_it(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["targets"] == []
 
 
+def test_pixarts_capitals_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = transformer_folder(tmp_path / "pixart", "pixart-sigma")
+    for word, said in (("Church", True), ("church", False)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            typed = words(model, tmp_path / word, "--anchor", "castle", "--retain", "Dog")
+            assert main([word if part == "church" else part for part in typed]) == 0
+        assert ("makes capitals small" in caplog.text) is said
+
+
 def test_an_anchor_and_what_is_kept_are_chosen_as_on_other_models(
     flux: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,21 +98,27 @@ def test_python_gives_what_the_command_line_gives(flux: Path, tmp_path: Path) ->
 
 REFUSED = {
     ("--method", "kpop"): "is Flux.1, on which the command line trains nothing: give --method uce, time or dp",
-    ("--images", "4"): "--images says how a model is drawn with or trained",
-    ("--imag", "4"): "--imag says how a model is drawn with",
-    ("--memory", "low"): "--memory says how a model is drawn with",
+    ("--images", "4"): "--images says how a model is fetched, drawn with or trained",
+    ("--imag", "4"): "--imag says how",
+    ("--memory", "low"): "--memory says how",
     ("--key-seed", "1"): "--key-seed says how",
+    ("--allow-download",): "--allow-download says how a model is fetched",
+    ("--no-check",): "--no-check says how",
     ("--concept", "church " * 70): "closed forms look at 64: shorten",
     ("--anchor", "castle", "--retain", "dog " * 70): "closed forms look at 64: shorten",
     ("--layers", "k"): "neither K nor V alone",
     ("--directions", "2"): "directions",
+    ("--concept", "church", "Church"): "is to be erased twice",
+    ("--retain", "dog", "church"): "the retain set holds 'church'",
+    ("--anchor", "Church"): "is the concept itself",
 }
 
 
 @pytest.mark.parametrize("more", REFUSED)
-def test_what_has_no_meaning_here_is_refused(
-    more: tuple[str, ...], flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_what_has_no_meaning_here_is_refused_before_a_text_is_read(
+    more: tuple[str, ...], flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delattr(TransformerReader, "encode")
     assert main(words(flux, tmp_path / "out", *more)) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if REFUSED[more] in line]
@@ -134,18 +151,33 @@ BLOCK = "model.diffusion_model.double_blocks.0.img_attn.qkv.weight"
         *("transformer_blocks.0.attn.to_q.weight", "cap_embedder.1.weight", "text_embedding.0.weight"),
     ],
 )
-def test_a_single_file_of_these_families_is_refused_with_what_to_give(
+def test_a_single_file_of_these_families_is_refused_with_what_it_is(
     tensor: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     file = tmp_path / "model.safetensors"
     save_file({tensor: torch.zeros(2, 2)}, file)
     assert main(words(file, tmp_path / "out")) == 2
     told = capsys.readouterr().err
-    assert str(file) in told and "give the model's folder in diffusers' layout" in told
+    assert str(file) in told and "the network of a transformer" in told and "the folder in diffusers' layout" in told
     lora = tensor.removeprefix("model.diffusion_model.").replace(".weight", ".lora_A.weight")
     save_file({lora: torch.zeros(2, 2)}, file)
     assert main(words(file, tmp_path / "out")) == 2
     assert "is a LoRA or an erasure, no checkpoint" in capsys.readouterr().err
+
+
+def test_merge_sends_no_transformer_back_to_where_it_came_from(
+    flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(words(flux, tmp_path / "out", "--anchor", "castle", "--retain", "dog")) == 0
+    file = tmp_path / "flux.safetensors"
+    save_file({BLOCK: torch.zeros(2, 2)}, file)
+    erasure = str(tmp_path / "out" / "church.safetensors")
+    for model in (flux, file):
+        capsys.readouterr()
+        merged = ["merge", "--model", str(model), "--erasure", erasure, "--out", str(tmp_path / "new.safetensors")]
+        assert main(merged) == 2
+        told = capsys.readouterr().err
+        assert "as a LoRA" in told and "ComfyUI" in told and "name a .safetensors checkpoint" not in told
 
 
 def test_a_folder_of_neither_kind_is_refused(flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
