@@ -91,8 +91,9 @@ class RobustSettings(TrainingSettings):
         return self.context_steps * self.context_rows
 
     def filled(self, request: Request) -> int:
-        """The concept's pictures are drawn too."""
-        return super().filled(request) + self.pictures
+        """The concept's pictures are drawn too, and contexts are learnt until all have their age: a row a step of one."""
+        rows = min(self.context_rows, self.contexts)
+        return super().filled(request) + self.pictures + -(-self.contexts * self.context_age // rows) * rows
 
     def kept_latents(self, request: Request) -> int:
         """The retained z_t have a second target, at the empty prompt."""
@@ -140,6 +141,8 @@ class Robust(Learner):
                 on_fill(len(part))
         while bool((self.contexts.steps < s.context_age).any()):
             self.attack(self.contexts.youngest(s.context_rows))
+            if on_fill:
+                on_fill(min(s.context_rows, s.contexts))
 
     def noised(self, chosen: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(z_t, t, picture, eps), a row a chosen context: pictures of its concept, noised above the share `least` of the steps."""

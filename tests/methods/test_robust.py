@@ -70,6 +70,14 @@ def test_before_the_first_step_every_context_has_its_age_and_draws_the_pictures_
     assert loss(found) < loss(fresh)
 
 
+@pytest.mark.parametrize("values", [{}, {"contexts": 3}, {"context_rows": 9}, {"context_age": 0}])
+def test_the_start_is_heard_of_to_its_end(tiny, request_church, values):
+    heard: list[int] = []
+    learner = Robust(tiny, request_church, few(**values))
+    learner.begin(heard.append)
+    assert sum(heard) == learner.settings.filled(request_church)
+
+
 def by_hand(tiny, learner, resist, step=0):
     """The change of the weights by the three terms, written out, with what `step` is about to draw."""
     s = learner.settings
