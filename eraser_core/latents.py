@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .denoiser import Context, Denoiser, Edit
-from .sampling import trajectory
+from .sampling import sample, trajectory
 
 FILL_BATCH = 24
+PICTURES_AT_ONCE = 16
 OnFill = Callable[[int], None]
 
 
@@ -40,6 +41,28 @@ class PoolShape:
     per_trajectory: int
     sampler_steps: int
     guidance: float
+
+
+@torch.no_grad()
+def draw_pictures(
+    denoiser: Denoiser,
+    z_0: Tensor,
+    contexts: Context,
+    negative: Context,
+    steps: int,
+    guidance: float,
+    generator: torch.Generator,
+    on_fill: OnFill | None = None,
+) -> None:
+    """Fill z_0 [n, c, h, w] with pictures of the frozen network, row i of context i modulo their number.
+
+    `on_fill` hears how many have come since it was last called.
+    """
+    for part in torch.arange(len(z_0), device=z_0.device).split(PICTURES_AT_ONCE):
+        noise = torch.randn((len(part), *denoiser.latent_shape), generator=generator).to(z_0)
+        z_0[part] = sample(denoiser, noise, contexts[part % len(contexts)], negative, steps, guidance)
+        if on_fill:
+            on_fill(len(part))
 
 
 class LatentPool:

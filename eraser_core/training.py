@@ -22,7 +22,7 @@ from .edits import make_edit, null_space
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 from .hidden_prompt import HiddenPrompt
-from .latents import Draw, LatentPool, OnFill, PoolShape
+from .latents import Draw, LatentPool, OnFill, PoolShape, draw_pictures
 from .request import Request, Target
 from .text_moments import closed_start
 
@@ -168,6 +168,11 @@ class Learner:
         """Fill the pools; a resumed run loads them instead. `on_fill` hears of every z_t of them all."""
         for pool in self.pools.values():
             pool.fill(None, on_fill)
+
+    def draw_pictures(self, z_0: Tensor, contexts: Context, guidance: float, on_fill: OnFill | None) -> None:
+        """Fill z_0 [n, c, h, w] with pictures of the frozen network, row i of context i modulo their number."""
+        steps = self.settings.sampler_steps
+        draw_pictures(self.denoiser, z_0, contexts, self._negative, steps, guidance, self.generator, on_fill)
 
     def draw(self, pool: LatentPool, step: int, rows: int = 0) -> Draw:
         """This step's batch, or as many rows, after whatever refresh is due."""

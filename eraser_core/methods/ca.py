@@ -18,10 +18,7 @@ from ..denoiser import Context, Denoiser
 from ..latents import OnFill
 from ..overshoot import overshoot_field
 from ..request import Request
-from ..sampling import sample
 from ..training import Learner, Part, TrainingSettings
-
-GENERATE_BATCH = 16
 
 
 class CASettings(TrainingSettings):
@@ -58,13 +55,7 @@ class CA(Learner):
     def begin(self, on_fill: OnFill | None = None) -> None:
         """Generate the anchor's pictures: row i is of pair i modulo the pairs."""
         super().begin(on_fill)
-        s, rows = self.settings, torch.arange(len(self.z_0), device=self.denoiser.device)
-        for part in rows.split(GENERATE_BATCH):
-            noise = torch.randn(len(part), *self.denoiser.latent_shape, generator=self.generator).to(self.z_0)
-            context = self.neutral[part % len(self.neutral)]
-            self.z_0[part] = sample(self.denoiser, noise, context, self._negative, s.sampler_steps, s.anchor_guidance)
-            if on_fill:
-                on_fill(len(part))
+        self.draw_pictures(self.z_0, self.neutral, self.settings.anchor_guidance, on_fill)
 
     def noised(self) -> tuple[Tensor, Tensor, Tensor]:
         """(z_t, t, pair) of a batch of anchor pictures at random timesteps."""

@@ -37,10 +37,8 @@ from ..errors import RequestError
 from ..latents import Draw, OnFill
 from ..learnt_contexts import NOTHING, LearntContexts, starts
 from ..request import Request
-from ..sampling import sample
 from ..training import Learner, Part, TrainingSettings, in_turn
 
-GENERATE_BATCH = 16
 EMPTY = 4  # one retained row in so many has the empty prompt, which is half of every guided step
 FLAT = 0.5  # share of the steps at the full learning rate, which then falls to nothing
 
@@ -133,12 +131,7 @@ class Robust(Learner):
         """Fill the pools, draw the concept's pictures, and learn contexts until all have their age."""
         super().begin(on_fill)
         s = self.settings
-        for part in torch.arange(len(self.z_0), device=self.denoiser.device).split(GENERATE_BATCH):
-            noise = torch.randn(len(part), *self.denoiser.latent_shape, generator=self.generator).to(self.z_0)
-            context = self.erased[self.pair[part]]
-            self.z_0[part] = sample(self.denoiser, noise, context, self._negative, s.sampler_steps, s.guidance)
-            if on_fill:
-                on_fill(len(part))
+        self.draw_pictures(self.z_0, self.erased, s.guidance, on_fill)
         while bool((self.contexts.steps < s.context_age).any()):
             self.attack(self.contexts.youngest(s.context_rows))
             if on_fill:

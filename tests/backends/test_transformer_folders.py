@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tiny_transformers import FAMILIES, MODELS, D, t5, transformer_folder
 
-from eraser_core import general_words, text_moments
 from eraser_core.backends import transformer_reader, transformer_texts
 from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.backends.transformer_texts import T5Text
@@ -31,18 +29,9 @@ from eraser_core.text_layers import reads_pooled, reads_text
 from eraser_core.text_places import LENGTH
 from eraser_core.text_readers import places, stretches
 
+pytestmark = pytest.mark.usefixtures("few_general_words")
 PROMPTS = ("a photo of a church on a table", "a castle", "A Wizard  on a table &amp; a dog", "")
 ENDS = {"": "text_encoder", "_2": "text_encoder_2", "_3": "text_encoder_3"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_general_words() -> Iterator[None]:
-    """Forty do: the encoders here are not those from whose states a thousand were chosen."""
-    every = general_words.general_words
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_moments, "general_words", lambda family: every(family)[:40])
-        patch.setattr(general_words, "general_words", lambda family: every(family)[:40])
-        yield
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

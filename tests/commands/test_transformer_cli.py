@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_transformers import transformer_folder
 
-from eraser_core import erase, general_words, open_reader, text_moments
+from eraser_core import erase, open_reader
 from eraser_core.__main__ import main
 from eraser_core.backends.transformer_reader import TransformerReader
 from eraser_core.erasure import load_erasure
 from eraser_core.errors import RequestError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def few_general_words() -> Iterator[None]:
-    every = general_words.general_words
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_moments, "general_words", lambda family: every(family)[:40])
-        patch.setattr(general_words, "general_words", lambda family: every(family)[:40])
-        yield
+pytestmark = pytest.mark.usefixtures("few_general_words")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from narrow_transformers import CONTEXTS, FAMILIES, WIDTH, clip_of, known, model_of
 
-from eraser_core import general_words, text_moments
 from eraser_core.denoiser import Context
 from eraser_core.erasing import configure, erase
 from eraser_core.erasure import load_erasure
@@ -21,19 +19,10 @@ from eraser_core.request import Request, Target
 from eraser_core.text_layers import reads_pooled, reads_text
 from eraser_core.text_readers import places
 
+pytestmark = pytest.mark.usefixtures("few_general_words")
 LENGTH = 64  # of each encoder's states
 TEMPLATES = ("{}", "a photo of {}", "{} on a table")
 CAUSAL = ("flux2", "sd3", "z-image", "lumina2", "qwen-image")  # in T5 every state knows of every word
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_general_words() -> Iterator[None]:
-    """Forty do: the encoders here are not those from whose states a thousand were chosen."""
-    every = general_words.general_words
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_moments, "general_words", lambda family: every(family)[:40])
-        patch.setattr(general_words, "general_words", lambda family: every(family)[:40])
-        yield
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
