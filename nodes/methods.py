@@ -193,8 +193,8 @@ class RobustSettings(io.ComfyNode):
                 _weight("resist_weight", "How much it counts that learnt contexts draw the anchor. -1 is 0.5."),
                 _weight(
                     "margin",
-                    "A context is let go that draws the concept this many times worse than the anchor's text does. More resists "
-                    "more, and harms more of the rest. -1 is 1.5.",
+                    "A context is let go once its error on the concept's pictures is this many times that of the anchor's text. 1 "
+                    "resists less and keeps more of the rest. -1 is 1.5.",
                 ),
                 _weight(
                     "retain_weight",

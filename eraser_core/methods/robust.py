@@ -19,8 +19,8 @@ arXiv 2405.15234; Receler, 2311.17717; STEREO, 2408.16807; AEGIS, 2602.06771). I
 Three things differ from those papers. Each context has one row of a batch, so many are learnt for the price of a few: a network
 that is trained against few contexts resists those alone. And the network is held against a context only once that has gone
 `context_age` steps: a young one still is the prompt that it began at, and to resist it is to lose that prompt. And h lets go of
-a context that draws the concept's pictures hardly better than the anchor's prompt does: what is resisted beyond that harms
-look-alikes (docs/results/robust.md).
+a context once its error on the concept's pictures is `margin` times that of the anchor's prompt: what is resisted beyond that
+harms look-alikes (docs/results/robust.md).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RobustSettings(TrainingSettings):
     margin: float = Field(
         1.5,
         gt=0,
-        description="a context is let go that denoises the concept this many times worse than the anchor does",
+        description="a context is let go once its error is this many times that of the anchor's prompt",
     )
     contexts: int = Field(24, ge=1, description="contexts that are learnt against the network")
     context_rows: int = Field(8, ge=1, description="of these, how many a step learns and resists")
