@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .text_layers import in_attention, reads_text
@@ -20,41 +21,54 @@ Tune = Literal["xattn-kv", "xattn", "noxattn", "text", "all"]
 
 @dataclass(frozen=True)
 class Context:
-    """Whatever conditions the network: `tokens` [b, n, d], and for SDXL `pooled` [b, p] and `size_ids` [b, 6]."""
+    """Whatever conditions the network: `tokens` [b, n, d], and in some families `pooled` [b, p] and `size_ids` [b, 6].
+
+    `mask` [b, n] is there where texts have lengths of their own: False where a shorter one is filled up to the longest.
+    """
 
     tokens: Tensor
     pooled: Tensor | None = None
     size_ids: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> Context:
         """The chosen rows of the batch."""
-        pooled = None if self.pooled is None else self.pooled[rows]
-        return Context(self.tokens[rows], pooled, None if self.size_ids is None else self.size_ids[rows])
+        beside = (self.pooled, self.size_ids, self.mask)
+        return Context(self.tokens[rows], *(None if part is None else part[rows] for part in beside))
 
     def expand(self, b: int) -> Context:
         """One row repeated b times."""
         return self[torch.zeros(b, dtype=torch.long, device=self.tokens.device)]
 
     def with_tokens(self, tokens: Tensor) -> Context:
-        """The same conditioning with other tokens; the pooled embedding and the sizes stay."""
-        return replace(self, tokens=tokens)
+        """The same conditioning with other tokens; the pooled embedding and the sizes stay. Further ones stand behind the text."""
+        mask, further = self.mask, tokens.shape[1] - self.tokens.shape[1]
+        return replace(self, tokens=tokens, mask=None if mask is None else F.pad(mask, (0, further), value=True))
 
     @staticmethod
     def cat(contexts: Sequence[Context]) -> Context:
-        """Stack batches of contexts of one length n."""
+        """Stack batches of contexts: of one length n, or with masks, which are filled up to the longest."""
 
         def join(parts: list[Tensor | None]) -> Tensor | None:
             present = [p for p in parts if p is not None]
             return torch.cat(present) if present else None
 
+        if all(c.mask is not None for c in contexts):
+            contexts = [c._filled(max(c.tokens.shape[1] for c in contexts)) for c in contexts]
         return Context(
             torch.cat([c.tokens for c in contexts]),
             join([c.pooled for c in contexts]),
             join([c.size_ids for c in contexts]),
+            join([c.mask for c in contexts]),
         )
+
+    def _filled(self, n: int) -> Context:
+        further = n - self.tokens.shape[1]
+        mask = None if self.mask is None else F.pad(self.mask, (0, further), value=False)
+        return replace(self, tokens=F.pad(self.tokens, (0, 0, 0, further)), mask=mask)
 
 
 class Schedule(Protocol):
@@ -229,7 +243,7 @@ class Denoiser(Protocol):
     base_hash: str
     schedule: Schedule
     latent_shape: tuple[int, int, int]
-    tokens_per_chunk: int
+    tokens_per_chunk: int  # 0: texts have lengths of their own, and a hidden prompt stands once behind each
     device: torch.device
     rows: Rows
 

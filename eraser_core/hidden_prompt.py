@@ -33,10 +33,11 @@ def extend(context: Context, p: Tensor, mechanism: Mechanism, chunk: int) -> Con
     """The context with p [b, k, d] (or [k, d] for all rows): slides, "Cross-Attention with Additional Prompt".
 
     Concatenative: cat(C, p); additive: C + p with p [b, chunk, d]. A host's prompt of several chunks of tokens gets p
-    once a chunk in both, so that p's share of the attention does not fall with the prompt's length.
+    once a chunk in both, so that p's share of the attention does not fall with the prompt's length. Where texts have
+    lengths of their own (chunk 0) p stands once behind each.
     """
     tokens = context.tokens
-    chunks = tokens.shape[1] // chunk
+    chunks = tokens.shape[1] // chunk if chunk else 1
     p = p.to(tokens).expand(tokens.shape[0], -1, -1).repeat(1, chunks, 1)
     return context.with_tokens(torch.cat([tokens, p], 1) if mechanism == "concatenative" else tokens + p)
 
@@ -48,7 +49,13 @@ def first_prompt(
 
     Noise of the token embeddings' own standard deviation (`like` [b, n, d]), never zero. Without a `key_seed` the
     operating system's entropy is taken, so that neither the request nor the erasure gives the prompt away.
+    RequestError for an additive prompt where texts have lengths of their own.
     """
+    if mechanism == "additive" and not chunk:
+        raise RequestError(
+            "the mechanism additive adds to every token, and this model's texts have lengths of their own: set mechanism to "
+            "concatenative"
+        )
     seed = secrets.randbits(62) if key_seed is None else key_seed
     shape = (targets, k if mechanism == "concatenative" else chunk, like.shape[-1])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))

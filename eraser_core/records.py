@@ -87,7 +87,7 @@ class PromptRecord(Record):
 
     concepts: Json[Annotated[tuple[Text, ...], Field(min_length=1)]]
     mechanism: Literal["concatenative", "additive"]
-    tokens_per_chunk: int = Field(ge=1, le=MOST_TOKENS)
+    tokens_per_chunk: int = Field(ge=0, le=MOST_TOKENS)
     key_seed: int
     erasure_hash: str
     tensors_hash: str | None = None

@@ -19,7 +19,7 @@ from .erasure import LowRank
 from .files import tensors_hash
 from .general_words import general_words, general_words_in
 from .request import Request, Target, fill
-from .text_readers import TextReader, stretches
+from .text_readers import TextReader, places, stretches
 from .text_space import BATCH, entries, principal
 
 # Weights of what is kept, in times of the concepts, and of leaving W as it is; chosen on the ten objects of
@@ -234,11 +234,13 @@ def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, 
     return TextMap((1 + overshoot) * sums.towards, normal_matrix(sums.c, kept, weight, ridge))
 
 
-def closed_start(denoiser: TextReader, request: Request) -> dict[str, LowRank]:
+def closed_start(denoiser: TextReader, request: Request, device: torch.device) -> dict[str, LowRank]:
     """The joint closed form of all targets as low-rank factors of each layer, for a training to begin from."""
-    left, right = joint_map(denoiser, request, KEPT, RIDGE, 0.0, general=True).factors()
-    return {
-        key: entry
-        for key, entry in entries(denoiser.weights("xattn-kv"), left, right, "kv").items()
-        if isinstance(entry, LowRank)
-    }
+    found: dict[str, LowRank] = {}
+    for place in places(denoiser):
+        left, right = joint_map(place, request, KEPT, RIDGE, 0.0, general=True).factors()
+        solved = entries(place.weights("xattn-kv"), left, right, "kv")
+        for key, entry in solved.items():
+            if isinstance(entry, LowRank):
+                found[key] = LowRank(entry.up.to(device), entry.down.to(device), entry.alpha)
+    return found

@@ -138,6 +138,7 @@ class Learner:
 
     settings: TrainingSettings
     graphs = 1  # forwards of a step whose graphs are alive at once: what its memory depends on
+    hides = False  # whether it learns hidden prompts
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
         settings.suits(request)
@@ -151,7 +152,7 @@ class Learner:
         basis = None
         if settings.null_space and self.retained is not None:
             basis = null_space(denoiser.as_read(self.retained.tokens), settings.kept_energy)
-        start = closed_start(denoiser, request) if settings.start == "closed form" else None
+        start = closed_start(denoiser, request, denoiser.device) if settings.start == "closed form" else None
         self.edit = make_edit(denoiser, settings.tune, settings.rank, self.generator, basis, start)
         self.optimizer = optimizer(settings.optimizer, self.edit.parameters(), settings.eta)
         self._negative = denoiser.encode([""])

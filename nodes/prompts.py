@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 
 from eraser_core.denoiser import Context
@@ -37,7 +38,11 @@ def inject(conditioning: list[Any], prompt: HiddenPrompt, strength: float) -> li
                 f"the hidden prompt is added to texts of {prompt.tokens_per_chunk} tokens, this conditioning has "
                 f"{tokens.shape[1]}: inject it only once, and before other nodes that lengthen a conditioning"
             )
-        out.append([prompt.extend(Context(tokens), strength).tokens, dict(options)])
+        longer, options = prompt.extend(Context(tokens), strength).tokens, dict(options)
+        if options.get("attention_mask") is not None:
+            further = longer.shape[1] - tokens.shape[1]
+            options["attention_mask"] = torch.nn.functional.pad(options["attention_mask"], (0, further), value=1)
+        out.append([longer, options])
     return out
 
 

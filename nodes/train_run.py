@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from eraser_core.denoiser import Tune
 from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import Erasure
+from eraser_core.errors import RequestError
 from eraser_core.files import sweep_file
 from eraser_core.keeping import Chosen
 from eraser_core.locks import LOCK, locked
@@ -27,6 +28,7 @@ from .host import estimate, folders
 from .host import model as host_model
 from .host.denoiser import Compute, HostDenoiser
 from .host.preview import Preview, Report, say
+from .host.transformer import denoiser_for
 from .run_words import in_words, retained, used, with_run
 from .values import MethodChoice, Prompts
 
@@ -45,9 +47,15 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     choice: MethodChoice = values.get("method") or MethodChoice("kpop")
     size = host_model.own_size(model)
     compute: Compute = values["compute"]
-    denoiser = HostDenoiser(model, clip, values["width"] or size, values["height"] or size, compute)
+    denoiser = denoiser_for(model, clip, values["width"] or size, values["height"] or size, compute)
+    learner = registered(choice.name).learner
+    if learner is not None and learner.hides and not denoiser.appends:
+        raise RequestError(
+            f"{choice.name.upper()} learns a hidden prompt, and this MODEL ({denoiser.family}) makes of a text what it reads by a "
+            "network that would make something else of it: connect ESD, CA, Naive or Robust Settings"
+        )
     words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
-    chosen = request_words.build(words, denoiser, values["seed"])
+    chosen = request_words.build(words, denoiser.reader, values["seed"])
     request = chosen.request
     settings = _settings(choice, denoiser.family, request, values)
     if isinstance(settings, TrainingSettings):
@@ -55,7 +63,6 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         denoiser.encode(settings.texts(request))
     said = in_words(request)
     report = None
-    learner = registered(choice.name).learner
     if isinstance(settings, TrainingSettings) and learner is not None:
         vae = values.get("vae")
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
@@ -90,7 +97,7 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
 
 def _run(denoiser: HostDenoiser, chosen: Chosen, values: dict[str, Any]) -> dict[str, Any]:
     """What the node itself was set to, with what "auto" came to. Never the hidden prompt's seed."""
-    height, width = (8 * side for side in denoiser.latent_shape[1:])
+    height, width = (denoiser.pixels * side for side in denoiser.latent_shape[1:])
     compute = next(name for name, dtype in DTYPES.items() if dtype == denoiser.compute_dtype)
     preset = "low" if denoiser.recompute else "normal"
     own = {"width": width, "height": height, "compute": compute, "memory": preset, "precision": values["precision"]}

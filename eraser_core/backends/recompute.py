@@ -8,7 +8,7 @@ together, so the edited weights themselves need not be kept either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,11 +21,16 @@ class Recomputed:
 
     `blocks` are those, by name, that form their edits in here; `inside` are the whole names of their parameters. Any
     other module is recomputed with the parameters that it had in the forward. `draws`: they may draw random numbers (a
-    host's patches do), and then draw the same ones again.
+    host's patches do), and then draw the same ones again. `within` is entered around each computation.
     """
 
-    def __init__(self, blocks: Mapping[str, nn.Module], draws: bool = False):
-        self._draws = draws
+    def __init__(
+        self,
+        blocks: Mapping[str, nn.Module],
+        draws: bool = False,
+        within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ):
+        self._draws, self._within = draws, within
         self._blocks = {
             id(module): {f"{name}.{own}": own for own, _ in module.named_parameters()}
             for name, module in blocks.items()
@@ -52,12 +57,14 @@ class Recomputed:
             now: dict[str, Tensor] = dict(module.named_parameters())  # as edited for this forward
 
             def again(*args: Any, **words: Any) -> Any:
-                return functional_call(module, now, args, words)
+                with self._within():
+                    return functional_call(module, now, args, words)
         else:
             form = {own: changed[whole] for whole, own in names.items() if whole in changed}
             rest = {own: self._weights[whole] for whole, own in names.items() if whole in self._weights}
 
             def again(*args: Any, **words: Any) -> Any:
-                return functional_call(module, rest | {own: make() for own, make in form.items()}, args, words)
+                with self._within():
+                    return functional_call(module, rest | {own: make() for own, make in form.items()}, args, words)
 
         return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=self._draws, **words)

@@ -73,8 +73,17 @@ _POCKET_ROBUST = {"retain_weight": 4.0, "sampler_steps": 16}
 _REAL_ROBUST = _REAL | {"retain_weight": 4.0, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2}
 
 
-def _presets(pocket: Mapping[str, Any], real: Mapping[str, Any] = _REAL) -> dict[str, Mapping[str, Any]]:
-    return {**dict.fromkeys(FAMILIES, pocket), OTHERS: real}
+# Of these most checkpoints are distilled: guidance is in the network, and pictures are drawn without.
+_DISTILLED = ("flux1", "flux2", "z-image")
+_UNGUIDED = {"guidance": 1.0}
+_UNGUIDED_ANCHOR = _UNGUIDED | {"anchor_guidance": 1.0}
+
+
+def _presets(
+    pocket: Mapping[str, Any], real: Mapping[str, Any] = _REAL, unguided: Mapping[str, Any] = _UNGUIDED
+) -> dict[str, Mapping[str, Any]]:
+    distilled = {**real, **unguided}
+    return {**dict.fromkeys(FAMILIES, pocket), **dict.fromkeys(_DISTILLED, distilled), OTHERS: real}
 
 
 METHODS = {
@@ -83,13 +92,19 @@ METHODS = {
         Method("kpop", KPOPSettings, "Bui et al., arXiv 2403.12326", KPOP, _presets(_POCKET_KPOP), _SEVERAL),
         Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
         Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),
-        Method("ca", CASettings, "Kumari et al., arXiv 2303.13516", CA, presets=_presets(_POCKET_CA)),
+        Method(
+            "ca",
+            CASettings,
+            "Kumari et al., arXiv 2303.13516",
+            CA,
+            presets=_presets(_POCKET_CA, unguided=_UNGUIDED_ANCHOR),
+        ),
         Method(
             "robust",
             RobustSettings,
             "adversarial training, ours (after arXiv 2405.15234)",
             Robust,
-            _presets(_POCKET_ROBUST, _REAL_ROBUST),
+            _presets(_POCKET_ROBUST, _REAL_ROBUST, _UNGUIDED_ANCHOR),
         ),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),

@@ -100,6 +100,7 @@ class KPOP(Learner):
     """Transfer what theta' still knows of the concept into p, then remove it from theta' (slides, "Proposed method")."""
 
     graphs = 2  # eq. 8: with p and without
+    hides = True
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: KPOPSettings, key_seed: int | None = None):
         self.settings: KPOPSettings = settings

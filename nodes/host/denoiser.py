@@ -44,16 +44,17 @@ class HostDenoiser:
     Make and use it under `torch.inference_mode(False)`. `width` and `height` are in pixels.
     """
 
-    draws = True  # also rows through the network, not texts alone
+    transformers = False  # whether it takes them
+    appends = True  # whether a hidden prompt can stand behind a text
 
     def __init__(self, model: Any, clip: Any, width: int, height: int, compute: Compute = "auto"):
         if clip is None:
             raise RequestError(EMPTY["CLIP"])
         self.family = host_model.family(model)
-        if self.draws and self.family in host_model.CLOSED_ONLY:
+        if not self.transformers and self.family in host_model.TRANSFORMERS:
             raise ModelError(
-                f"only closed forms work on this MODEL ({self.family}) yet: erase with Erase Concepts (closed form), which takes "
-                "seconds"
+                f"this node does not take transformers yet, and this MODEL is one ({self.family}): erase from it with Train "
+                "Concept Eraser or Erase Concepts (closed form)"
             )
         own = host_model.weights(model)
         self.base_hash = host_model.base_hash(own)
@@ -67,7 +68,11 @@ class HostDenoiser:
         self._names = host_model.file_names(model, own)
         self._context_width = host_model.text_width(own)
         channels = int(model.model.latent_format.latent_channels)
-        self.latent_shape = (channels, _latent_size("height", height), _latent_size("width", width))
+        self.pixels = host_model.pixels(model)
+        self.latent_shape = (
+            *(channels, _latent_size("height", height, self.pixels)),
+            _latent_size("width", width, self.pixels),
+        )
         self._text_norm = host_model.text_norm(model)
         self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
         self._compute = compute
@@ -84,6 +89,11 @@ class HostDenoiser:
     def _patcher(self) -> Any:
         """What runs: made when the UNet is first needed, for on some hosts it costs a copy."""
         return _static_clone(self._model)
+
+    @property
+    def reader(self) -> HostDenoiser:
+        """What choosing anchors and reading words goes through."""
+        return self
 
     @property
     def network(self) -> nn.Module:
@@ -138,7 +148,7 @@ class HostDenoiser:
                 "connect the CLIP of the same checkpoint"
             )
         tokens = tokens.clone().to(self.device, torch.float32)
-        if self.family in host_model.CLOSED_ONLY or not self._model.model.adm_channels:
+        if self.family in host_model.TRANSFORMERS or not self._model.model.adm_channels:
             return Context(tokens)
         if pooled is None:
             raise RequestError(
@@ -197,11 +207,14 @@ class HostDenoiser:
         unet.requires_grad_(False)
         self._parameters = {host_model.PREFIX + name: p for name, p in unet.named_parameters()}
         # one converted copy: the host would convert in every forward, and autograd would keep each of those
-        self._computed = {name: p.detach().to(self.compute_dtype) for name, p in self._parameters.items()}
+        self._computed = {name: self._converted(p.detach()) for name, p in self._parameters.items()}
         self._blocks = host_recompute.blocks(unet)
         row = self._patcher.memory_required([1, *self.latent_shape])
         self.rows_at_once = max(1, int(MEMORY_SHARE * memory.get_free_memory(self.device) / row))
         return self._parameters
+
+    def _converted(self, weight: Tensor) -> Tensor:
+        return weight.to(self.compute_dtype)
 
     def all_weights(self) -> Mapping[str, Tensor]:
         """Every parameter of the UNet by canonical name."""
@@ -234,33 +247,54 @@ class HostDenoiser:
         tokens, changed = context.tokens, {}
         if edit is not None:
             tokens = edit.tokens(tokens)
-            changed = {_own(k): partial(edited, edit, k, self._computed[k], gain) for k in edit.keys}
+            changed = {_own(k): partial(self._edited, edit, k, gain) for k in edit.keys}
         options = self._patcher.model_options["transformer_options"].copy()
         options |= {"cond_or_uncond": [0], "sigmas": self._sigmas(t)}
         if torch.is_grad_enabled():
             options.setdefault("optimized_attention_override", host_recompute.differentiable_attention)
-        words: dict[str, Any] = {"context": scaled(tokens, 1 / gain).to(self.compute_dtype)}
+        args, words = self._called(z_t, t, context.with_tokens(scaled(tokens, 1 / gain)))
         words["transformer_options"] = options
+        return scaled(self._out(self._forward(args, words, changed)).float(), gain)
+
+    def _edited(self, edit: Edit, key: str, gain: float) -> Tensor:
+        return edited(edit, key, self._computed[key].to(self.compute_dtype), gain)
+
+    def _called(self, z_t: Tensor, t: Tensor, context: Context) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """What the network is called with, by position and by name."""
+        words: dict[str, Any] = {"context": context.tokens.to(self.compute_dtype)}
         if context.pooled is not None and context.size_ids is not None:
             words["y"] = self._vector(context.pooled, context.size_ids).to(self.compute_dtype)
         time = t.float()
         if self.schedule.prediction == "flow":
-            words["num_tokens"] = tokens.shape[1]
-            sigma = self.schedule.levels(t)[1].to(z_t.device, torch.float32)
-            time = self._model.get_model_object("model_sampling").timestep(sigma)
-        return scaled(self._forward((z_t.to(self.compute_dtype), time), words, changed).float(), gain)
+            words["num_tokens"] = context.tokens.shape[1]
+            time = self._flow_time(z_t, t)
+        return (z_t.to(self.compute_dtype), time), words
+
+    def _flow_time(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """The time that a flow-matching network is told."""
+        sigma = self.schedule.levels(t)[1].to(z_t.device, torch.float32)
+        time: Tensor = self._model.get_model_object("model_sampling").timestep(sigma)
+        return time
+
+    def _out(self, out: Tensor) -> Tensor:
+        """The native prediction [b, c, h, w]."""
+        return out
 
     def _forward(
         self, args: tuple[Tensor, Tensor], words: dict[str, Any], changed: Mapping[str, Callable[[], Tensor]]
     ) -> Tensor:
         unet, blocks = self._patcher.model.diffusion_model, self._blocks
         weights = {_own(key): weight for key, weight in self._computed.items()}
-        if blocks is None or not self.recompute or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             out: Tensor = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
+            return out
+        if blocks is None or not self.recompute:
+            with host_recompute.differentiable():
+                out = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
             return out
         inner = {name: make for name, make in changed.items() if name in blocks.inside}
         outer = weights | {name: make() for name, make in changed.items() if name not in inner}
-        with blocks.under(inner, weights), host_recompute.rerouted(unet, blocks.run):
+        with blocks.under(inner, weights), host_recompute.rerouted(unet, blocks.run), host_recompute.differentiable():
             out = functional_call(unet, outer, args, words)
         return out
 
@@ -287,10 +321,10 @@ def _own(key: str) -> str:
     return key.removeprefix(host_model.PREFIX)
 
 
-def _latent_size(name: str, pixels: int) -> int:
-    if pixels < SMALLEST or pixels % 8:
-        raise RequestError(f"{name} is {pixels}: it must be {SMALLEST} or more and divide by 8")
-    return pixels // 8
+def _latent_size(name: str, side: int, pixels: int) -> int:
+    if side < SMALLEST or side % pixels:
+        raise RequestError(f"{name} is {side}: it must be {SMALLEST} or more and divide by {pixels}")
+    return side // pixels
 
 
 def _static_clone(model: Any) -> Any:
@@ -317,6 +351,6 @@ def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device, low
     able = not memory.is_device_cpu(device)
     if own == torch.float16 and low and able and memory.should_use_fp16(device):
         return own
-    if own in (torch.float16, torch.bfloat16):
+    if own in (torch.float16, torch.bfloat16, *host_model.FP8):
         return torch.bfloat16 if able and memory.should_use_bf16(device) else torch.float32
     return own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -76,7 +76,8 @@ def _inputs(
 ) -> tuple[torch.Tensor, torch.Tensor, Context]:
     z_t = torch.zeros((rows, *latents), device=denoiser.device)
     t = torch.zeros(rows, dtype=torch.long, device=denoiser.device)
-    return z_t, t, context.with_tokens(context.tokens[:, :1].expand(-1, tokens, -1)).expand(rows)
+    words = replace(context, tokens=context.tokens[:, :1].expand(-1, tokens, -1), mask=None)
+    return z_t, t, words.expand(rows)
 
 
 def check(
@@ -98,7 +99,7 @@ def check(
     for scale, r, batch in product((1.0, 0.75, 0.5), ranks, dict.fromkeys((settings.batch, 1))):
         plan = Plan(batch, r, scale)
         if (need(denoiser, settings, learner, request, plan) or 0.0) <= free:
-            height, width = (8 * side for side in sides(denoiser, plan))
+            height, width = (denoiser.pixels * side for side in sides(denoiser, plan))
             smaller = f"rank {r}, " if r != rank else ""
             raise RequestError(f"{said}: it fits with {smaller}batch {batch}, width {width}, height {height}")
     other = "tune = text" if denoiser.recompute else "memory = low or tune = text"

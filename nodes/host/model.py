@@ -26,15 +26,14 @@ from eraser_core.pocket.concepts import FAMILIES
 from eraser_core.text_layers import NORMS, STABLE_DIFFUSION, reads_pooled, reads_text, row_of
 
 SUPPORTED = (
-    "Supported are Stable Diffusion 1.x, 2.x and SDXL checkpoints and the pocket models, in fp32, fp16 or bf16, "
-    "from a checkpoint or diffusion model loader; for the closed forms also Flux.1, Flux.2, Chroma, Stable Diffusion 3, "
-    "Qwen-Image, Z-Image, Lumina 2, Anima, PixArt and Wan"
+    "Supported are Stable Diffusion 1.x, 2.x, SDXL, Flux.1, Flux.2, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, Lumina 2, "
+    "Anima, PixArt, Wan and the pocket models, in fp32, fp16 or bf16, from a checkpoint or diffusion model loader"
 )
 PREFIX = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 SD3, ANIMA = "sd3", "anima"
-# Transformers, by the host's word for them. Closed forms edit what reads their text; nothing here trains them.
+# Transformers, by the host's word for them.
 _TRANSFORMERS = {
     "flux": "flux1",
     "flux2": "flux2",
@@ -46,8 +45,9 @@ _TRANSFORMERS = {
     "pixart_sigma": "pixart-sigma",
     "wan2.1": "wan",
 }
+FLUX_2_CHANNELS, WAN_2_2_CHANNELS = 128, 48
 _Z_IMAGE = 3840  # the width by which the host tells Z-Image from Lumina 2
-CLOSED_ONLY = (*_TRANSFORMERS.values(), "z-image", SD3)
+TRANSFORMERS = (*_TRANSFORMERS.values(), "z-image", SD3)
 ATTACHMENT = "concept_eraser"
 STACK = "concept_eraser_stack"
 _FAMILIES = (
@@ -101,7 +101,14 @@ def _odd_kind(weight: Tensor) -> str:
 
 def own_size(model: Any) -> int:
     """Width and height in pixels of the pictures that the MODEL was made for."""
-    return {**dict.fromkeys(FAMILIES, 64), "sd1": 512, "sd2": 512}.get(family(model), 1024)
+    return {**dict.fromkeys(FAMILIES, 64), "sd1": 512, "sd2": 512, "wan": 512}.get(family(model), 1024)
+
+
+def pixels(model: Any) -> int:
+    """How many pixels, in width or height, one number of the MODEL's latents stands for."""
+    kind = model.model.latent_format
+    known = getattr(kind, "spacial_downscale_ratio", None)  # of newer hosts
+    return int(known or {FLUX_2_CHANNELS: 16, WAN_2_2_CHANNELS: 16}.get(kind.latent_channels, 8))
 
 
 def weights(model: Any) -> dict[str, Tensor]:
@@ -111,17 +118,22 @@ def weights(model: Any) -> dict[str, Tensor]:
     """
     keys = model.get_key_patches(PREFIX)
     found = {key: patches[0][0] for key, patches in keys.items()}
-    if family(model) in CLOSED_ONLY:
+    if family(model) in TRANSFORMERS:
         return _read(found)
-    config = getattr(model.model, "model_config", None)
-    quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
-    odd = {kind for w in found.values() if (kind := _odd_kind(w))}
-    if quantised or odd:
-        said = ", ".join(sorted(odd)) or "scaled fp8"
-        raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
+    check_trainable(model, found)
     if not any(reads_text(key) for key in found):
         raise ModelError(f"this MODEL has no text cross-attention (no attn2.to_k weights). {SUPPORTED}")
     return found
+
+
+def check_trainable(model: Any, own: Mapping[str, Tensor], also: tuple[torch.dtype, ...] = ()) -> None:
+    """ModelError when weights are quantised, other than by being of the dtypes `also`."""
+    config = getattr(model.model, "model_config", None)
+    quantised = getattr(config, "scaled_fp8", None) or getattr(config, "layer_quant_config", None)
+    odd = {kind for w in own.values() if w.dtype not in also and (kind := _odd_kind(w))}
+    if quantised or odd:
+        said = ", ".join(sorted(odd)) or "scaled fp8"
+        raise ModelError(f"this MODEL's weights are quantised ({said}), which cannot be trained on. {SUPPORTED}")
 
 
 def _read(own: Mapping[str, Tensor]) -> dict[str, Tensor]:

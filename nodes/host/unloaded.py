@@ -25,7 +25,7 @@ class UnloadedDenoiser(HostDenoiser):
     Everything is in main memory: they solve in float64, which not every accelerator has.
     """
 
-    draws = False
+    transformers = True
 
     def __init__(self, model: Any, clip: Any):
         super().__init__(model, clip, *2 * (SMALLEST,))
@@ -34,7 +34,7 @@ class UnloadedDenoiser(HostDenoiser):
         self._pieces: tuple[Stretch, ...] = ()
         self._pooled = host_model.pooled_weights(model)
         self._vectors: dict[str, Tensor] = {}
-        if self.family in host_model.CLOSED_ONLY:
+        if self.family in host_model.TRANSFORMERS:
             self._first = host_model.first_network(model)
             self._encoders = encoders(clip) if self.family == host_model.SD3 else ("",)
             nothing = self.encode([""]).tokens.split(LENGTH, 1)
@@ -46,7 +46,7 @@ class UnloadedDenoiser(HostDenoiser):
 
         They are those that the matrices read but for a norm, [len(prompts), 64 for each stretch, d].
         """
-        if self.family not in host_model.CLOSED_ONLY:
+        if self.family not in host_model.TRANSFORMERS:
             return super().encode(prompts)
         return Context(torch.cat([self._at_length(self._read(prompt).tokens) for prompt in prompts]))
 

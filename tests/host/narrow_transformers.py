@@ -67,8 +67,8 @@ def known(family: str) -> bool:
     return hasattr(host, MODELS[family][0])
 
 
-def model_of(family: str, others: dict[str, Any] | None = None) -> Any:
-    """A MODEL of the host's class with random weights; with other sizes given, without weights."""
+def model_of(family: str, others: dict[str, Any] | None = None, weights: bool = True) -> Any:
+    """A MODEL of the host's class with random weights, or without any; `others` are sizes other than the narrow ones."""
     import comfy.model_patcher
     import comfy.supported_models as host
 
@@ -77,8 +77,8 @@ def model_of(family: str, others: dict[str, Any] | None = None) -> Any:
     config = getattr(host, name)({**sizes, **({"image_model": word} if word else {}), **(others or {})})
     config.set_inference_dtype(torch.float32, None)
     cpu = torch.device("cpu")
-    model = config.get_model({}, "", device=torch.device("meta") if others else cpu)
-    if not others:
+    model = config.get_model({}, "", device=cpu if weights else torch.device("meta"))
+    if weights:
         randomised(model)
     if family == "z-image":
         config.unet_config["dim"] = 3840  # by which the host tells it from Lumina 2; the weights here stay narrow
@@ -98,6 +98,9 @@ def randomised(module: torch.nn.Module) -> None:
     """The host leaves weights unset: it reads them from a file."""
     torch.manual_seed(0)
     with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            if name.endswith("pos_embed"):
+                buffer.copy_(torch.randn(buffer.shape))
         for parameter in module.parameters():
             parameter.copy_(
                 torch.randn(parameter.shape) * (0.2 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)

@@ -43,7 +43,8 @@ def test_a_family_is_told_by_its_keys(family: str, pack: ModuleType) -> None:
 
     if not known(family):
         pytest.skip("this version of the host does not know the family")
-    keys = model_of(family, {"dim": 3840, "n_heads": 30, "axes_dims": [32, 48, 48]} if family == "z-image" else None)
+    wide = {"dim": 3840, "n_heads": 30, "axes_dims": [32, 48, 48]}
+    keys = model_of(family, wide, weights=False) if family == "z-image" else model_of(family)
     config = detection.model_config_from_unet(dict(keys.model_state_dict()), "diffusion_model.")
     assert host_model.family(SimpleNamespace(model=SimpleNamespace(model_config=config))) == family
 
@@ -71,7 +72,7 @@ def test_the_places_of_words_are_those_of_the_states(denoiser: Any) -> None:
     first = int(differs.nonzero()[0])
     assert ends[0] <= first < ends[1]
     longer = reader.encode(["a photo of a church tower"]).tokens[0]
-    assert torch.allclose(longer[: ends[1]], one[: ends[1]], atol=1e-4)
+    assert torch.allclose(longer[: ends[1]], one[: ends[1]], atol=1e-3)
     assert not torch.allclose(longer[ends[1]], one[ends[1]], atol=1e-2)
 
 
@@ -185,13 +186,6 @@ def test_the_node_solves_saves_and_hands_on(denoiser: Any, pack: ModuleType) -> 
     assert not any(torch.equal(before[key], after[key]) for key in erasure.entries)
     with pytest.raises(RequestError, match="made for a model of the family"):
         host_model.apply_erasure(model_of("flux1" if denoiser.family != "flux1" else "z-image"), erasure, 1.0, "")
-
-
-def test_training_is_refused_in_words(pack: ModuleType) -> None:
-    from concept_eraser_pack.nodes.host.denoiser import HostDenoiser
-
-    with pytest.raises(ModelError, match=r"only closed forms work on this MODEL \(flux1\)"):
-        HostDenoiser(model_of("flux1"), clip_of("flux1"), 64, 64)
 
 
 def test_a_clip_of_another_family_is_refused(pack: ModuleType) -> None:
