@@ -73,7 +73,7 @@ def _inputs() -> list[Any]:
             "tune",
             options=["xattn-kv", "xattn", "noxattn", "text", "all"],
             default="xattn-kv",
-            tooltip="What changes: the keys and values that read the text (xattn-kv), all of the cross-attention (xattn), "
+            tooltip="What changes: what reads the text (xattn-kv), all of the attention to it (xattn), "
             "everything else (noxattn, for nudity), how texts are read (text: smallest file, least memory), or the whole "
             "network (all).",
         ),
@@ -83,7 +83,7 @@ def _inputs() -> list[Any]:
             -1,
             min=-1,
             max=256,
-            tooltip="Size of the change. -1 is what suits the model (SD and SDXL 16, a file of a few MB that ComfyUI "
+            tooltip="Size of the change. -1 is what suits the model (16, for the pocket model dense: a file of a few MB that ComfyUI "
             "and diffusers load). 0 is dense: a large file, which diffusers does not load.",
             **advanced,
         ),
@@ -112,7 +112,8 @@ def _inputs() -> list[Any]:
             min=0,
             max=4096,
             step=8,
-            tooltip="Width in pixels of the pictures that are learnt from. 0 is 512, for SDXL 1024, for the pocket model 64.",
+            tooltip="Width in pixels of the pictures that are learnt from. 0 is 1024, for SD1.5, SD2 and Wan 512, for the pocket model "
+            "64.",
             **advanced,
         ),
         auto(
@@ -122,7 +123,8 @@ def _inputs() -> list[Any]:
             min=0,
             max=4096,
             step=8,
-            tooltip="Height in pixels of the pictures that are learnt from. 0 is 512, for SDXL 1024, for the pocket model 64.",
+            tooltip="Height in pixels of the pictures that are learnt from. 0 is 1024, for SD1.5, SD2 and Wan 512, for the pocket "
+            "model 64.",
             **advanced,
         ),
         auto(

@@ -67,18 +67,23 @@ def known(family: str) -> bool:
     return hasattr(host, MODELS[family][0])
 
 
-def model_of(family: str, others: dict[str, Any] | None = None, weights: bool = True) -> Any:
-    """A MODEL of the host's class with random weights, or without any; `others` are sizes other than the narrow ones."""
+def model_of(
+    family: str, others: dict[str, Any] | None = None, weights: str = "random", dtype: torch.dtype = torch.float32
+) -> Any:
+    """A MODEL of the host's class; `others` are sizes other than the narrow ones.
+
+    Its weights are "random", "unset" (in memory that nothing touches before it is read) or "none".
+    """
     import comfy.model_patcher
     import comfy.supported_models as host
 
     name, word, sizes = MODELS[family]
     sizes = sizes | _asked_by_newer(family)
     config = getattr(host, name)({**sizes, **({"image_model": word} if word else {}), **(others or {})})
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, torch.bfloat16 if dtype.itemsize == 1 else None)
     cpu = torch.device("cpu")
-    model = config.get_model({}, "", device=cpu if weights else torch.device("meta"))
-    if weights:
+    model = config.get_model({}, "", device=torch.device("meta") if weights == "none" else cpu)
+    if weights == "random":
         randomised(model)
     if family == "z-image":
         config.unet_config["dim"] = 3840  # by which the host tells it from Lumina 2; the weights here stay narrow

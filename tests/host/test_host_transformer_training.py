@@ -256,3 +256,23 @@ def test_contexts_of_several_lengths_are_filled_up_and_longer_ones_stand_behind(
     assert longer.mask is not None and longer.mask[:, -1].all() and not longer.mask[0, 2]
     with pytest.raises(RuntimeError):  # without masks nothing says what is text
         Context.cat([Context(one.tokens), Context(two.tokens)])
+
+
+def test_what_a_step_needs_is_known_before_it(denoiser: Any) -> None:
+    """More with a batch of four. What recomputing saves is nothing here, where a network has one block or two."""
+    from concept_eraser_pack.nodes.host import estimate
+
+    from eraser_core.methods import METHODS
+    from eraser_core.request import Request, Target
+
+    request = Request((Target("a church", "a castle"),), ("a dog",))
+    settings = METHODS["naive"].configure(denoiser.family, {"pool_size": 1})
+    found: dict[tuple[str, int], float | None] = {}
+    for preset, batch in (("normal", 1), ("normal", 4), ("low", 4)):
+        denoiser.use(preset)
+        plan = estimate.Plan(batch, settings.rank)
+        found[preset, batch] = estimate.need(denoiser, settings, METHODS["naive"].learner, request, plan)
+    denoiser.use("normal")
+    one, four, low = (found[key] for key in (("normal", 1), ("normal", 4), ("low", 4)))
+    assert one is not None and four is not None and low is not None
+    assert four > one and low > one / 2

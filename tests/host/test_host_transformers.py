@@ -44,7 +44,7 @@ def test_a_family_is_told_by_its_keys(family: str, pack: ModuleType) -> None:
     if not known(family):
         pytest.skip("this version of the host does not know the family")
     wide = {"dim": 3840, "n_heads": 30, "axes_dims": [32, 48, 48]}
-    keys = model_of(family, wide, weights=False) if family == "z-image" else model_of(family)
+    keys = model_of(family, wide, weights="none") if family == "z-image" else model_of(family)
     config = detection.model_config_from_unet(dict(keys.model_state_dict()), "diffusion_model.")
     assert host_model.family(SimpleNamespace(model=SimpleNamespace(model_config=config))) == family
 
