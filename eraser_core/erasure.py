@@ -14,6 +14,7 @@ from torch import Tensor
 from . import __version__, model_spec
 from .errors import FileFormatError, RequestError
 from .files import content_hash, read_tensors, tensors_hash, write_tensors
+from .text_layers import STABLE_DIFFUSION, row_of
 
 SCHEMA = "concept-eraser-1"
 VERSION = __version__
@@ -180,8 +181,10 @@ def reads_in_diffusers(erasure: Erasure) -> bool:
 
 def not_loaded(erasure: Erasure) -> str:
     """Which program does not load the file, and why; "" where there is nothing to say."""
-    dense = any(isinstance(entry, Dense) for entry in erasure.entries.values())
-    return "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" if dense else ""
+    if any(isinstance(entry, Dense) for entry in erasure.entries.values()):
+        return "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not"
+    unet = row_of(erasure.entries) in (None, STABLE_DIFFUSION)
+    return "" if unet else f"a file for a transformer ({erasure.family}): ComfyUI loads it, diffusers was not tried"
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:

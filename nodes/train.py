@@ -83,8 +83,8 @@ def _inputs() -> list[Any]:
             -1,
             min=-1,
             max=256,
-            tooltip="Size of the change. -1 is what suits the model (16, for the pocket model dense: a file of a few MB that ComfyUI "
-            "and diffusers load). 0 is dense: a large file, which diffusers does not load.",
+            tooltip="Size of the change. -1 is what suits the model (16, for the pocket model dense). 16 is a file of a few MB that "
+            "ComfyUI loads, and for SD and SDXL diffusers. 0 is dense: a large file, which diffusers does not load.",
             **advanced,
         ),
         io.Int.Input(

@@ -26,7 +26,8 @@ from eraser_core.training import Learner, TrainingSettings
 from . import request_words
 from .host import estimate, folders
 from .host import model as host_model
-from .host.denoiser import Compute, HostDenoiser
+from .host.denoiser import HostDenoiser
+from .host.loading import Compute
 from .host.preview import Preview, Report, say
 from .host.transformer import denoiser_for
 from .run_words import in_words, retained, used, with_run
@@ -126,9 +127,12 @@ def _plan(
         denoiser.use(chosen)
         try:
             denoiser.load()
-        except memory.OOM_EXCEPTION:  # "normal" holds a converted copy of an fp16 UNet beside it
+        except memory.OOM_EXCEPTION as error:  # "normal" holds a converted copy of an fp16 UNet beside it
             if chosen == "low" or wanted != "auto":
-                raise
+                raise RequestError(
+                    f"the network alone does not fit into memory ({chosen}): set memory to low, load it in fp8 where it is a "
+                    "transformer, or take Erase Concepts (closed form), which needs no graphics card"
+                ) from error
             continue
         needed = estimate.need(denoiser, settings, learner, request, estimate.Plan(settings.batch, settings.rank))
         denoiser.memory_needed = needed or 0.0

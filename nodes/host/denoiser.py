@@ -2,15 +2,14 @@
 
 The network is called in its native prediction. Of a flow-matching model z_t is the host's own x. Of the others z_t of the
 engine's variance-preserving process is what the host's own sampling feeds the UNet after it has scaled its x by
-1 / sqrt(sigma^2 + 1). So nothing is converted, and no digits are lost at small noise. Edits are put in for one forward by `functional_call`: the user's weights are never written to, and
-no host version's rules on weight wrappers apply.
+1 / sqrt(sigma^2 + 1). So nothing is converted, and no digits are lost at small noise. Edits are put in for one forward by
+`functional_call`: the user's weights are never written to, and no host version's rules on weight wrappers apply.
 """
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from textwrap import shorten
 from typing import Any, Literal
@@ -27,15 +26,12 @@ from eraser_core.errors import ModelError, RequestError
 
 from . import model as host_model
 from . import recompute as host_recompute
+from .loading import Compute, compute_dtype, latent_size, static_clone
 from .schema import EMPTY
 from .text_places import unweighted
 
-log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory, for forwards without gradient
-Compute = Literal["auto", "fp32", "bf16", "fp16"]
-SMALLEST = 64  # pixels
 SHOWN = 60  # letters of a prompt in a message
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class HostDenoiser:
@@ -70,8 +66,8 @@ class HostDenoiser:
         channels = int(model.model.latent_format.latent_channels)
         self.pixels = host_model.pixels(model)
         self.latent_shape = (
-            *(channels, _latent_size("height", height, self.pixels)),
-            _latent_size("width", width, self.pixels),
+            *(channels, latent_size("height", height, self.pixels)),
+            latent_size("width", width, self.pixels),
         )
         self._text_norm = host_model.text_norm(model)
         self._size_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
@@ -80,7 +76,8 @@ class HostDenoiser:
         self.tokens_per_chunk = len(self._sections("")[0])
         self._texts: dict[str, Context] = {}
         self._model = model
-        self.compute_dtype = _compute_dtype(compute, next(iter(own.values())).dtype, self.device, False)
+        self._own_dtype = host_model.dtype(own)
+        self.compute_dtype = compute_dtype(compute, self._own_dtype, self.device, False)
         self._parameters: dict[str, Tensor] = {}
         self._computed: dict[str, Tensor] = {}
         self._blocks: Recomputed | None = None
@@ -88,7 +85,7 @@ class HostDenoiser:
     @cached_property
     def _patcher(self) -> Any:
         """What runs: made when the UNet is first needed, for on some hosts it costs a copy."""
-        return _static_clone(self._model)
+        return static_clone(self._model)
 
     @property
     def reader(self) -> HostDenoiser:
@@ -115,8 +112,8 @@ class HostDenoiser:
     def _encode(self, prompt: str) -> Context:
         if len(self._sections(prompt)) > 1:
             raise RequestError(
-                f"the prompt {shorten(prompt, SHOWN)!r} has more words than fit into one chunk of {self.tokens_per_chunk} tokens: "
-                "shorten it"
+                f"the prompt {shorten(prompt, SHOWN)!r} has more words than fit into one chunk of {len(self._sections('')[0])} "
+                "tokens: shorten it"
             )
         unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
         if unknown:
@@ -181,8 +178,7 @@ class HostDenoiser:
         With "low" the backward computes activations again, and an fp16 UNet computes in fp16 without a converted copy.
         """
         self.recompute = memory_preset == "low"
-        own = next(iter(host_model.weights(self._model).values())).dtype
-        self.compute_dtype = _compute_dtype(self._compute, own, self.device, self.recompute)
+        self.compute_dtype = compute_dtype(self._compute, self._own_dtype, self.device, self.recompute)
         self.release()
 
     def load(self) -> dict[str, Tensor]:
@@ -195,8 +191,8 @@ class HostDenoiser:
         memory.load_models_gpu([self._patcher], memory_required=self.memory_needed, force_full_load=True)
         if getattr(self._patcher.model, "model_lowvram", False):
             raise RequestError(
-                "there is not enough memory to hold the whole UNet while training: close other programs, or use a "
-                "smaller model, width, height or batch"
+                "there is not enough memory to hold the whole network while training: close other programs, load it in fp8 where it "
+                "is a transformer, or use a smaller model, width, height or batch"
             )
         unet = self._patcher.model.diffusion_model
         for module in unet.modules():
@@ -226,6 +222,16 @@ class HostDenoiser:
     def frozen(self) -> list[Tensor]:
         """Every tensor that the forwards take weights from."""
         return [*self.load().values(), *self._computed.values()]
+
+    @contextmanager
+    def stood_in_for(self, make: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Forwards take `make(weight)` in place of each weight: tensors that have sizes only, for one."""
+        before = self._parameters, self._computed
+        self._parameters, self._computed = ({name: make(w) for name, w in part.items()} for part in before)
+        try:
+            yield
+        finally:
+            self._parameters, self._computed = before
 
     def file_names(self) -> Mapping[str, str]:
         return self._names
@@ -257,7 +263,8 @@ class HostDenoiser:
         return scaled(self._out(self._forward(args, words, changed)).float(), gain)
 
     def _edited(self, edit: Edit, key: str, gain: float) -> Tensor:
-        return edited(edit, key, self._computed[key].to(self.compute_dtype), gain)
+        weight = self._computed[key]
+        return edited(edit, key, weight.to(self.compute_dtype) if weight.dtype in host_model.FP8 else weight, gain)
 
     def _called(self, z_t: Tensor, t: Tensor, context: Context) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
         """What the network is called with, by position and by name."""
@@ -319,38 +326,3 @@ class HostDenoiser:
 
 def _own(key: str) -> str:
     return key.removeprefix(host_model.PREFIX)
-
-
-def _latent_size(name: str, side: int, pixels: int) -> int:
-    if side < SMALLEST or side % pixels:
-        raise RequestError(f"{name} is {side}: it must be {SMALLEST} or more and divide by {pixels}")
-    return side // pixels
-
-
-def _static_clone(model: Any) -> Any:
-    """A clone whose weights stay where they are loaded (hosts from 0.13 on stream them through a shared buffer)."""
-    if not getattr(model, "is_dynamic", lambda: False)():
-        return model.clone()
-    if "disable_dynamic" not in inspect.signature(model.clone).parameters:
-        raise ModelError(
-            "this version of ComfyUI streams models through memory and cannot hold one whole: update ComfyUI, or start it "
-            "with --disable-dynamic-vram"
-        )
-    try:
-        return model.clone(disable_dynamic=True)
-    except (TypeError, RuntimeError) as error:
-        raise ModelError(
-            f"this MODEL cannot be held in memory as a whole ({error}): load it with Load Checkpoint or Load Diffusion Model"
-        ) from error
-
-
-def _compute_dtype(compute: Compute, own: torch.dtype, device: torch.device, low: bool) -> torch.dtype:
-    """What the forwards compute in. fp16 only where memory is short: the others have its range and more."""
-    if compute != "auto":
-        return DTYPES[compute]
-    able = not memory.is_device_cpu(device)
-    if own == torch.float16 and low and able and memory.should_use_fp16(device):
-        return own
-    if own in (torch.float16, torch.bfloat16, *host_model.FP8):
-        return torch.bfloat16 if able and memory.should_use_bf16(device) else torch.float32
-    return own

@@ -54,18 +54,19 @@ def need(
     denoiser.load()  # both before the fake tensors: they are kept
     latents = (denoiser.latent_shape[0], *sides(denoiser, plan))
     pools = 4 * settings.kept_latents(request) * torch.Size(latents).numel()
+    pairs = sum(len(target.pairs()) for target in request.targets)
+    texts = 4 * (2 * pairs + len(request.retain)) * context.tokens.numel()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            frozen = [mode.from_tensor(weight) for weight in denoiser.frozen()]
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, denoiser.stood_in_for(mode.from_tensor):
             tracker = Tracker()
-            for weight in frozen:
+            for weight in denoiser.frozen():
                 tracker.leave_out(weight)
             with tracker:
                 edit = make_edit(denoiser, settings.tune, plan.rank, torch.Generator().manual_seed(0))
                 sizes = forwards(settings, learner, plan.batch, context.tokens.shape[1])
                 moments = 2 if settings.optimizer == "adam" else 0
                 take_step(denoiser, edit, moments, (_inputs(denoiser, context, latents, *size) for size in sizes))
-            return SAFETY * (tracker.peak + pools)
+            return SAFETY * (tracker.peak + pools + texts)
     except RuntimeError as error:  # a kernel without a rule for sizes (xformers, a custom node's)
         log.info("how much memory this training needs cannot be said beforehand: %s", error)
         return None

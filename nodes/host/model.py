@@ -27,7 +27,8 @@ from eraser_core.text_layers import NORMS, STABLE_DIFFUSION, reads_pooled, reads
 
 SUPPORTED = (
     "Supported are Stable Diffusion 1.x, 2.x, SDXL, Flux.1, Flux.2, Chroma, Stable Diffusion 3, Qwen-Image, Z-Image, Lumina 2, "
-    "Anima, PixArt, Wan and the pocket models, in fp32, fp16 or bf16, from a checkpoint or diffusion model loader"
+    "Anima, PixArt, Wan and the pocket models, in fp32, fp16 or bf16, transformers also in fp8 without scales, from a checkpoint or "
+    "diffusion model loader"
 )
 PREFIX = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -186,6 +187,11 @@ def text_width(own: Mapping[str, Tensor]) -> int:
     row = row_of(own)
     entry = f"{PREFIX}{row.first}.{row.entry}" if row is not None and row.first else ""
     return int(own[entry].shape[1]) if entry else next(int(w.shape[1]) for k, w in own.items() if reads_text(k))
+
+
+def dtype(own: Mapping[str, Tensor]) -> torch.dtype:
+    """The precision of a network's weights, told by what reads its text: some hosts keep a few others in float32."""
+    return next(weight.dtype for key, weight in own.items() if reads_text(key))
 
 
 def base_hash(own: Mapping[str, Tensor]) -> str:

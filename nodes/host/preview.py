@@ -63,6 +63,8 @@ def decode(vae: Any, denoiser: HostDenoiser, latents: Tensor) -> Tensor:
     """Pictures [b, h, w, 3] in [0, 1], on the CPU, of latents in the model's scale."""
     images: Tensor = vae.decode(denoiser.latents_for_vae(latents))
     denoiser.release()  # the host may have moved the UNet out for the VAE
+    if images.dim() == 5:  # one frame of a video
+        images = images.flatten(0, 1)
     return images[..., :3].float().clamp(0, 1).cpu()
 
 

@@ -17,6 +17,7 @@ from comfy.ldm.lumina.model import JointTransformerBlock
 from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.mmdit import JointBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.ldm.pixart import blocks as pixart
 from comfy.ldm.pixart.pixartms import PixArtMSBlock
 from comfy.ldm.qwen_image.model import QwenImageTransformerBlock
 from comfy.ldm.wan.model import WanAttentionBlock
@@ -55,13 +56,15 @@ class _Differentiable(TorchFunctionMode):
 @contextmanager
 def differentiable() -> Iterator[None]:
     """For one forward with gradient: also the host's own word that it trains."""
-    before = getattr(memory, "in_training", None)
+    before, attention = getattr(memory, "in_training", None), pixart.optimized_attention
     if before is not None:
         memory.in_training = True
+    pixart.optimized_attention = attention_pytorch  # it hands no override on
     try:
         with _Differentiable():
             yield
     finally:
+        pixart.optimized_attention = attention
         if before is not None:
             memory.in_training = before
 

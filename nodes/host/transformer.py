@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from comfy.model_base import BaseModel
 from torch import Tensor
 
 from eraser_core.denoiser import Context, Edit, Tune
@@ -21,7 +22,8 @@ from eraser_core.text_layers import reads_pooled
 from eraser_core.text_readers import TextReader, places
 
 from . import model as host_model
-from .denoiser import Compute, HostDenoiser
+from .denoiser import HostDenoiser
+from .loading import Compute
 from .unloaded import UnloadedDenoiser
 
 IDS, WEIGHTS = "t5xxl_ids", "t5xxl_weights"  # Anima's second tokens, by the host's words
@@ -43,6 +45,7 @@ class TransformerDenoiser(HostDenoiser):
         super().__init__(model, clip, width, height, compute)
         own = host_model.weights(model)
         host_model.check_trainable(model, own, host_model.FP8)
+        _check_class(model)
         self._reads_pooled = any(reads_pooled(key) for key in own)
         self._deep = int(getattr(model.model.latent_format, "latent_dimensions", 2)) == 3  # video models draw one frame
         self._first = host_model.first_network(model)
@@ -55,7 +58,8 @@ class TransformerDenoiser(HostDenoiser):
         return UnloadedDenoiser(self._model, self._clip)
 
     def places(self) -> Sequence[TextReader]:
-        """What a closed form looks at."""
+        """What a closed form looks at. The host may move the network out for the text encoder."""
+        self.release()
         return places(self.reader)
 
     def _taken(self, found: Mapping[str, Any]) -> Context:
@@ -106,8 +110,17 @@ class TransformerDenoiser(HostDenoiser):
         return self._first(tokens.cpu()).to(tokens)
 
     def _converted(self, weight: Tensor) -> Tensor:
-        """In the dtype that is computed in; where memory is short the host widens fp8 layer by layer, as when it draws."""
-        return weight if self.recompute and weight.dtype in host_model.FP8 else super()._converted(weight)
+        """In the dtype that is computed in, but for what the host itself keeps in fp32 beside narrower weights.
+
+        Where memory is short the host widens fp8 layer by layer, as when it draws: where it does not multiply in fp8.
+        """
+        kept = weight.dtype == torch.float32 != self._own_dtype
+        narrow = self.recompute and weight.dtype in host_model.FP8 and not self._multiplies_in_fp8
+        return weight if kept or narrow else super()._converted(weight)
+
+    @cached_property
+    def _multiplies_in_fp8(self) -> bool:
+        return any("fp8_ops" in type(module).__qualname__ for module in self.network.modules())
 
     def predict(self, z_t: Tensor, t: Tensor, context: Context, edit: Edit | None = None) -> Tensor:
         """See the parent. Rows whose texts differ in length are taken in turn."""
@@ -157,6 +170,15 @@ class TransformerDenoiser(HostDenoiser):
 
     def latents_for_vae(self, latents: Tensor) -> Tensor:
         return super().latents_for_vae(latents.unsqueeze(2) if self._deep else latents)
+
+
+def _check_class(model: Any) -> None:
+    """ModelError for a class of the host's that is called in a way of its own (LongCat-Image, of Flux's architecture)."""
+    if type(model.model)._apply_model is not BaseModel._apply_model:
+        raise ModelError(
+            f"this MODEL is of the kind {type(model.model).__name__}, which cannot be trained on: erase from it with Erase Concepts "
+            "(closed form)"
+        )
 
 
 def _whole(tokens: Tensor, pooled: Tensor | None) -> Context:

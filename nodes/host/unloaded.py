@@ -15,7 +15,8 @@ from eraser_core.text_places import LENGTH, Pooled, Stretch, at_length
 from eraser_core.text_readers import TextReader
 
 from . import model as host_model
-from .denoiser import SMALLEST, HostDenoiser
+from .denoiser import HostDenoiser
+from .loading import SMALLEST
 from .text_places import encoders, places
 
 
