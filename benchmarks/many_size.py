@@ -13,6 +13,7 @@ out/benchmarks/many_size.json.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import tempfile
 import time
@@ -62,7 +63,7 @@ class MixedText(RandomText):
 
     def _vector(self, word: str) -> Tensor:
         if word not in self._words:
-            seed = int.from_bytes(word.encode("utf-8")[:7], "little")
+            seed = int.from_bytes(hashlib.sha256(word.encode("utf-8")).digest()[:7], "little")
             self._words[word] = torch.randn(self._width, generator=torch.Generator().manual_seed(seed))
         return self._words[word]
 

@@ -52,7 +52,10 @@ class KPOPSettings(io.ComfyNode):
                     tooltip="Tokens of the hidden prompt (concatenative only). -1 is 10, for the pocket model 8.",
                 ),
                 _rate("eta", f"{RATE} -1 is 0.0001 with a rank and 0.00001 without, for the pocket model 0.0002."),
-                _rate("eta_p", "Learning rate of the hidden prompt. -1 is 0.00001, for the pocket model 0.02."),
+                _rate(
+                    "eta_p",
+                    "Learning rate of the hidden prompt. -1 is 0.00001, for the pocket model 0.02, for the flow-matching one 0.05.",
+                ),
                 auto(
                     io.Float.Input,
                     "guidance",

@@ -134,6 +134,7 @@ def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
 
     found = re.compile(
         r"-1 is (?:the authors' )?([\d.]*\d)(?: with a rank and ([\d.]*\d) without)?(?:, for the pocket model ([\d.]*\d))?"
+        r"(?:, for the flow-matching one ([\d.]*\d))?"
     )
     seen = []
     for node in all_nodes():
@@ -148,6 +149,7 @@ def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
                 ("sd1", {}, said[1]),
                 ("sd1", {"rank": 0}, said[2]),
                 ("pocket", {}, said[3] or said[1]),
+                ("pocket-flow", {}, said[4] or said[3] or said[1]),
             ):
                 if number:
                     settings = METHODS[name].configure(family, given).model_dump(by_alias=True)
@@ -160,11 +162,14 @@ def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
         if node.__name__ == "TrainConceptEraser" and box.id in ("steps", "batch")
     )
     of = {
-        name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket")} for name in ("kpop", "esd", "ca", "robust")
+        name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket", "pocket-flow")}
+        for name in ("kpop", "esd", "ca", "robust")
     }
     real = [of[name]["sd1"].iterations for name in ("kpop", "esd", "ca")]
     own = [of[name]["pocket"].iterations for name in ("kpop", "esd", "robust", "ca")]
-    assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:3])] and own[1] == own[3]
+    flow = [of[name]["pocket-flow"].iterations for name in ("kpop", "robust", "esd", "ca")]
+    assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:3]), *map(str, flow[:2])]
+    assert own[1] == own[3] and set(flow[2:]) == {flow[0]}
     assert of["robust"]["sd1"].iterations == real[0]
     assert re.findall(r"\d+", batch) == [
         "0",
