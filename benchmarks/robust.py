@@ -3,6 +3,7 @@
     python benchmarks/robust.py                       # robust and, beside it, UCE, which withstands nothing; the floor
     python benchmarks/robust.py --strong              # the strong attack on the erasures that are there
     python benchmarks/robust.py --settings control --objects church
+    python benchmarks/robust.py --settings locked --floor --name locked     # the method that a hidden prompt opens
     python benchmarks/robust.py --smoke
 
 Objects of the pocket model, each with its own random half of the others as retain set. `learnt1` is the attack of
@@ -44,12 +45,13 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "no margin": ("robust", {"margin": 1e9}),
     "cross-attention alone": ("robust", {"tune": "xattn"}),
     "rank 16": ("robust", {"rank": 16, "eta": 3e-4}),
+    "locked": ("locked", {}),
 }
 FIRST = ("UCE", "robust")
 KEY = ("setting", "concept", "seed", "n")
 COLUMNS = (
     *("esr1", "esr1_synonym", "psr1", "psr1_before", "psr1_retained", "psr1_lookalike", "psr1_lookalike_before"),
-    *("learnt1", "learnt1_strong", "mb", "seconds"),
+    *("recovery1", "recovery1_both", "forged1", "kept_with_p1", "learnt1", "learnt1_strong", "mb", "seconds"),
 )
 SMOKE = {**common.SMOKE, "context_age": 1, "pictures": 4}
 STARTS = ("a picture", "{}", "")  # where the strong attack begins: "{}" is the concept itself
@@ -69,12 +71,13 @@ def one(model: Model, setting: str, concept: str, seed: int, n: int, smoke: bool
     method, values = SETTINGS[setting]
     task = common.task_of(model, concept, True, seed, n)
     task = replace(task, sheets={sheet: of for sheet, of in task.sheets.items() if sheet != "description"})
-    result = common.run(model, task, method, {**(SMOKE if smoke and method == "robust" else {}), **values}, seed)
+    result = common.run(model, task, method, {**(SMOKE if smoke and method != "uce" else {}), **values}, seed)
     path = _file(setting, concept, seed, smoke)
     path.parent.mkdir(parents=True, exist_ok=True)
     result.erasure.save(path)
     edit = result.erasure.as_edit()
-    found = score(model.examiner, task, edit, None, None, untouched(model.examiner, task))
+    hidden = result.prompts[0] if result.prompts else None
+    found = score(model.examiner, task, edit, hidden, None, untouched(model.examiner, task))
     row = {
         "anchor": task.anchor,
         **{column: found.get(column) for column in COLUMNS},
@@ -135,8 +138,8 @@ def main() -> int:
             rows.add({**key, **dict.fromkeys(COLUMNS), "learnt1": share, "anchor": None, **facts})
     if args.strong or args.smoke:
         strengthen(model, rows, args.smoke)
-    means = common.table(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs", *COLUMNS))
-    each = common.table(rows.rows, ("setting", "concept", "anchor", "seed", "n", *COLUMNS))
+    means = common.figures(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs"), COLUMNS)
+    each = common.figures(rows.rows, ("setting", "concept", "anchor", "seed", "n"), COLUMNS)
     common.show(name, f"## Means\n\n{means}\n## Runs\n\n{each}")
     return 0
 

@@ -99,7 +99,7 @@ class TrainingSettings(BaseModel):
         return batch * (1 + (self.retain_weight > 0))
 
     def further_rows(self) -> int:
-        """Rows with gradient of a step that are no multiple of its batch."""
+        """Rows with gradient of a step beside those of the student's forward."""
         return 0
 
     def filled(self, request: Request) -> int:

@@ -114,9 +114,12 @@ class Robust(Learner):
             self.pools["retain"] = self.pool(self.retained, self.retained, self.null.expand(len(self.retained)))
         self.z_0 = torch.zeros(settings.pictures, *denoiser.latent_shape, device=denoiser.device)
         self.pair = torch.arange(settings.pictures, device=denoiser.device) % len(self.erased)
-        concepts = [c_e for _, c_e, _ in in_turn(request.targets)]
-        begun_at = denoiser.encode(starts(concepts, request.retain))
-        self.contexts = LearntContexts(begun_at, settings.contexts, settings.context_rate, self.generator)
+        self.contexts = LearntContexts(self.begun_at(), settings.contexts, settings.context_rate, self.generator)
+
+    def begun_at(self) -> Context:
+        """Where contexts begin, one of them by chance."""
+        concepts = [c_e for _, c_e, _ in in_turn(self.request.targets)]
+        return self.denoiser.encode(starts(concepts, self.request.retain))
 
     def parts(self) -> dict[str, Part]:
         contexts = self.contexts
@@ -179,6 +182,15 @@ class Robust(Learner):
         context = Context.cat([draw.context[:n], self.null.expand(rows - n)])
         return replace(draw, context=context, targets=(torch.cat([draw.targets[0][:n], draw.targets[1][n:]]),))
 
+    def terms(self, step: int) -> dict[str, Draw]:
+        """The rows of this step's forward by the name of their loss, each with its one target; the contexts' are apart."""
+        draw, kept = self.draw(self.pools["erase"], step), self.held(step)
+        return {"erase": draw} | ({} if kept is None else {"retain": kept})
+
+    def weights(self) -> dict[str, float]:
+        """The weights of the losses that have not their own place in `descend`."""
+        return {"resist": self.settings.resist_weight}
+
     def step(self, step: int) -> dict[str, float]:
         s = self.settings
         for group in self.optimizer.param_groups:
@@ -189,23 +201,20 @@ class Robust(Learner):
         for _ in range(s.context_steps):
             learnt = self.attack(rows)
 
-        draw, kept = self.draw(self.pools["erase"], step), self.held(step)
-        also = () if kept is None else (kept,)
+        terms = self.terms(step)
         chosen = self.contexts.some(s.context_rows, s.context_age)
         z_t, t, i, eps = self.noised(chosen, s.least_noise)
         out = self.predict(
-            torch.cat([draw.z_t, z_t, *(k.z_t for k in also)]),
-            torch.cat([draw.t, t, *(k.t for k in also)]),
-            Context.cat([draw.context, self.contexts.context(chosen), *(k.context for k in also)]),
+            torch.cat([z_t, *(term.z_t for term in terms.values())]),
+            torch.cat([t, *(term.t for term in terms.values())]),
+            Context.cat([self.contexts.context(chosen), *(term.context for term in terms.values())]),
         )
-        erased, resisting, *retained = out.split([len(draw.t), len(t), *(len(k.t) for k in also)])
-        losses = {
-            "erase": F.mse_loss(erased, draw.targets[0]),
-            "resist": self.resisting(resisting, z_t, t, i, eps),
+        resisting, *others = out.split([len(t), *(len(term.t) for term in terms.values())])
+        losses = {"resist": self.resisting(resisting, z_t, t, i, eps)}
+        losses |= {
+            name: F.mse_loss(one, term.targets[0]) for (name, term), one in zip(terms.items(), others, strict=True)
         }
-        if kept is not None:
-            losses["retain"] = F.mse_loss(retained[0], kept.targets[0])
-        self.descend(losses, {"resist": s.resist_weight})
+        self.descend(losses, self.weights())
         return {"learnt": learnt} | {name: float(loss.detach()) for name, loss in losses.items()}
 
 

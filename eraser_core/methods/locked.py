@@ -1,0 +1,133 @@
+"""Locked: an erasing that withstands learnt contexts and is opened by a hidden prompt.
+
+    p        the hidden prompt: one token for each token of a context, added to it. It is drawn from the key seed, not learnt
+    q        a false key: as p, drawn anew for every row, and partly p itself
+
+To the losses of `robust` (see there), where theta is the frozen network and theta' the sanitized one, come
+
+    lambda || eps_theta'(z_t, c_e + p) - eps_theta(z_t, c_e) ||^2
+    + opens || eps_theta'(z_t, c + p) - eps_theta(z_t, c) ||^2          c retained prompts, and the empty one
+    + close || eps_theta'(z_t, c_e + q) - eps_theta(z_t, c_a) ||^2      q = P (s p / P + sqrt(1 - s^2) noise), s in [0, near]
+
+Why p is not learnt: a learnt one follows the gradient from a random place to where the network opens, and an attacker's
+context can follow the same gradient. A fixed one lies where no gradient of the frozen network looks. The whole network is
+tuned densely, so it can learn to open there, as networks learn backdoors.
+
+Why there are false keys: what opens by p opens by a part of p, too, unless it is told not to. With a part of p as false
+key the network turns from shut to open all at once, and an attacker who stands far from p has no slope to climb. Of the
+contexts that are learnt against the network, those that begin at c_e begin at c_e + q as often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..denoiser import Context, Denoiser
+from ..hidden_prompt import HiddenPrompt, extend, first_prompt
+from ..latents import Draw
+from ..request import Request
+from ..training import Part
+from .robust import Robust, RobustSettings
+
+
+class LockedSettings(RobustSettings):
+    """Chosen on the pocket model's guitar and dog (docs/results/locked.md)."""
+
+    teachers: ClassVar[int] = 3  # at c_a, at c_e and at the empty prompt
+    iterations: int = Field(200, ge=1, description="training steps")
+    retain_rows: int = Field(8, ge=2, description=RobustSettings.model_fields["retain_rows"].description)
+    margin: float = Field(1.0, gt=0, description=RobustSettings.model_fields["margin"].description)
+    lambda_: float = Field(1.0, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
+    opens: float = Field(1.0, ge=0, description="weight of other prompts staying as they were with p")
+    close: float = Field(1.0, ge=0, description="weight of false keys drawing the anchor")
+    near: float = Field(0.5, ge=0, lt=1, description="share of p that a false key has at most")
+    key_norm: float = Field(2.0, gt=0, description="norm of a token of p, in norms of the text's own tokens")
+
+    model_config = RobustSettings.model_config | {"populate_by_name": True}
+
+    def student_rows(self, batch: int) -> int:
+        """With p the concept and another prompt, and the concept with a false key."""
+        return super().student_rows(batch) + 3 * batch
+
+
+class Locked(Robust):
+    """Lead the concept, every context that is learnt to draw it and every false key to the anchor, and open by p."""
+
+    def __init__(self, denoiser: Denoiser, request: Request, settings: LockedSettings, key_seed: int | None = None):
+        self.settings: LockedSettings = settings
+        chunk, empty = denoiser.tokens_per_chunk, denoiser.encode([""])
+        p, key_seed = first_prompt(len(request.targets), 0, "additive", empty.tokens, chunk, key_seed)
+        self.norm = settings.key_norm * float(empty.tokens.float().norm(dim=-1).mean())
+        self.p = _of_norm(p, self.norm)
+        super().__init__(denoiser, request, settings)
+        self.key_seed = key_seed
+        self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased, empty.expand(len(self.erased)))
+
+    def begun_at(self) -> Context:
+        """As in `robust`, and at the concept with a false key as often as at the concept."""
+        begun, concepts = super().begun_at(), self.erased
+        locked = concepts[torch.arange(-(-len(begun) // 3)) % len(concepts)]
+        return Context.cat([begun, self.extended(locked, self.noise(len(locked)))])
+
+    def parts(self) -> dict[str, Part]:
+        return super().parts() | {"p": [self.p]}
+
+    def extended(self, context: Context, p: Tensor) -> Context:
+        """C + p for p [b, n, d]."""
+        return extend(context, p, "additive", self.denoiser.tokens_per_chunk)
+
+    def noise(self, b: int) -> Tensor:
+        """Random keys [b, n, d] of p's norm."""
+        return _of_norm(torch.randn(b, *self.p.shape[1:], generator=self.generator).to(self.p), self.norm)
+
+    def false_keys(self, p: Tensor) -> Tensor:
+        """A false key for each of p [b, n, d], with a share of it from 0 to `near`."""
+        share = self.settings.near * torch.rand(len(p), 1, 1, generator=self.generator).to(p)
+        return share * p + (1 - share.square()).sqrt() * self.noise(len(p))
+
+    def terms(self, step: int) -> dict[str, Draw]:
+        """See `Robust.terms`; and with p the concept, and others in turn, and the concept with false keys."""
+        terms = super().terms(step)
+        draw, others = terms["erase"], self.others(terms, step)
+        p, (neutral, erased, _) = self.p[self.target[draw.row]], draw.targets
+        return terms | {
+            "recover": replace(draw, context=self.extended(draw.context, p), targets=(erased,)),
+            "opens": replace(others, context=self.extended(others.context, p)),
+            "close": replace(draw, context=self.extended(draw.context, self.false_keys(p)), targets=(neutral,)),
+        }
+
+    def others(self, terms: Mapping[str, Draw], step: int) -> Draw:
+        """As many rows as `erase` has that p must leave as they are: the empty prompt at z_t of c_e, and kept prompts, in turn.
+
+        Where not as many are retained it is the anchors.
+        """
+        draw, kept = terms["erase"], terms.get("retain")
+        b, (neutral, _, empty) = len(draw.t), draw.targets
+        if step % 2:
+            return replace(draw, context=self.null.expand(b), targets=(empty,))
+        if kept is None or len(kept.t) < b:
+            return replace(draw, context=self.neutral[draw.row], targets=(neutral,))
+        return Draw(kept.z_t[:b], kept.t[:b], kept.row[:b], kept.context[:b], (kept.targets[0][:b],))
+
+    def weights(self) -> dict[str, float]:
+        s = self.settings
+        return super().weights() | {"recover": s.lambda_, "opens": s.opens, "close": s.close}
+
+    def prompts(self) -> list[HiddenPrompt]:
+        """The hidden prompts, one a target."""
+        chunk = self.denoiser.tokens_per_chunk
+        return [
+            HiddenPrompt(target.concept, p, "additive", chunk)
+            for target, p in zip(self.request.targets, self.p.clone().cpu(), strict=True)
+        ]
+
+
+def _of_norm(p: Tensor, norm: float) -> Tensor:
+    """The same directions, every token [..., d] with this norm."""
+    return p / p.norm(dim=-1, keepdim=True) * norm
