@@ -29,9 +29,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ..denoiser import Context, Denoiser
+from ..edits import DenseEdit
 from ..hidden_prompt import HiddenPrompt, extend, first_prompt
 from ..latents import Draw
 from ..request import Request
+from ..text_layers import reads_text
 from ..training import Part
 from .robust import Robust, RobustSettings
 
@@ -47,7 +49,7 @@ class LockedSettings(RobustSettings):
     opens: float = Field(1.0, ge=0, description="weight of other prompts staying as they were with p")
     close: float = Field(1.0, ge=0, description="weight of false keys drawing the anchor")
     near: float = Field(0.5, ge=0, lt=1, description="share of p that a false key has at most")
-    key_norm: float = Field(2.0, gt=0, description="norm of a token of p, in norms of the text's own tokens")
+    key_norm: float = Field(8.0, gt=0, description="norm of a token of p, in norms of the text's own tokens")
 
     model_config = RobustSettings.model_config | {"populate_by_name": True}
 
@@ -63,17 +65,20 @@ class Locked(Robust):
         self.settings: LockedSettings = settings
         chunk, empty = denoiser.tokens_per_chunk, denoiser.encode([""])
         p, key_seed = first_prompt(len(request.targets), 0, "additive", empty.tokens, chunk, key_seed)
-        self.norm = settings.key_norm * float(empty.tokens.float().norm(dim=-1).mean())
-        self.p = _of_norm(p, self.norm)
+        self.norm = float(empty.tokens.float().norm(dim=-1).mean())
+        self.p = (settings.key_norm * _of_norm(p[:, :1], self.norm)).repeat(1, chunk, 1)
         super().__init__(denoiser, request, settings)
         self.key_seed = key_seed
+        if isinstance(self.edit, DenseEdit):
+            _blind(self.edit, denoiser.weights(settings.tune), self.p[:, 0])
         self.pools["erase"] = self.pool(self.erased, self.neutral, self.erased, empty.expand(len(self.erased)))
 
     def begun_at(self) -> Context:
         """As in `robust`, and at the concept with a false key as often as at the concept."""
-        begun, concepts = super().begun_at(), self.erased
-        locked = concepts[torch.arange(-(-len(begun) // 3)) % len(concepts)]
-        return Context.cat([begun, self.extended(locked, self.noise(len(locked)))])
+        begun = super().begun_at()
+        row = torch.arange(-(-len(begun) // 3), device=self.p.device) % len(self.erased)
+        locked, of = self.erased[row], self.target[row]
+        return Context.cat([begun, self.extended(locked, self.false_keys(self.p[of]))])
 
     def parts(self) -> dict[str, Part]:
         return super().parts() | {"p": [self.p]}
@@ -82,14 +87,11 @@ class Locked(Robust):
         """C + p for p [b, n, d]."""
         return extend(context, p, "additive", self.denoiser.tokens_per_chunk)
 
-    def noise(self, b: int) -> Tensor:
-        """Random keys [b, n, d] of p's norm."""
-        return _of_norm(torch.randn(b, *self.p.shape[1:], generator=self.generator).to(self.p), self.norm)
-
     def false_keys(self, p: Tensor) -> Tensor:
-        """A false key for each of p [b, n, d], with a share of it from 0 to `near`."""
+        """A false key for each of p [b, n, d]: a share of it from 0 to `near`, and noise as large as the text."""
         share = self.settings.near * torch.rand(len(p), 1, 1, generator=self.generator).to(p)
-        return share * p + (1 - share.square()).sqrt() * self.noise(len(p))
+        noise = torch.randn(p.shape, generator=self.generator).to(p)
+        return share * p + _of_norm(noise, self.norm)
 
     def terms(self, step: int) -> dict[str, Draw]:
         """See `Robust.terms`; and with p the concept, and others in turn, and the concept with false keys."""
@@ -126,6 +128,15 @@ class Locked(Robust):
             HiddenPrompt(target.concept, p, "additive", chunk)
             for target, p in zip(self.request.targets, self.p.clone().cpu(), strict=True)
         ]
+
+
+def _blind(edit: DenseEdit, weights: Mapping[str, Tensor], p: Tensor) -> None:
+    """Begin with W p = 0 for all p [concepts, d] and every W that reads the text: D = -W Q Q^T, Q a basis of them."""
+    q, _ = torch.linalg.qr(p.T.float())
+    with torch.no_grad():
+        for key, change in zip(edit.keys, edit.parameters(), strict=True):
+            if reads_text(key) and change.dim() == 2 and change.shape[1] == len(q):
+                change.copy_(-(weights[key].float() @ q) @ q.T)
 
 
 def _of_norm(p: Tensor, norm: float) -> Tensor:
