@@ -10,7 +10,7 @@ from .host.schema import checked, node_schema
 from .method_inputs import RATE, chosen, count, latents, output, rate, weight
 
 FALLING_RATE = f"{RATE} It falls to 0 over the second half. -1 is 0.0001 with a rank and 0.00005 without, for the pocket model 0.00005."
-RESIST = "How much it counts that learnt contexts draw the anchor. -1 is 0.5."
+RESIST = "How much it counts that learnt contexts draw the anchor."
 MARGIN = "A context is let go once its error on the concept's pictures is this many times that of the anchor's text."
 KEPT = "How much it counts that retained concepts stay as they are. -1 is 4 where such were named, else 0."
 CONTEXTS = "Contexts that are learnt against the network, in turn. -1 is 24."
@@ -31,7 +31,7 @@ class RobustSettings(io.ComfyNode):
             [
                 tune(),
                 rate("eta", FALLING_RATE),
-                weight("resist_weight", RESIST),
+                weight("resist_weight", f"{RESIST} -1 is 0.5."),
                 weight("margin", f"{MARGIN} 1 resists less and keeps more of the rest. -1 is 1.5."),
                 weight("retain_weight", KEPT),
                 count("contexts", CONTEXTS),
@@ -57,22 +57,22 @@ class LockedSettings(io.ComfyNode):
             "LockedSettings",
             "Locked Settings",
             "Erases as Robust does, and a hidden prompt opens the model. Slower than the others, and changes the whole network. "
-            "What is opened by a prompt is harder to shut for everybody else: read the help page. Values of -1 are what suits the model.",
+            "Values of -1 are what suits the model.",
             [
                 tune(),
                 rate("eta", FALLING_RATE),
                 weight(
-                    "lambda_", "How much it counts that the hidden prompt brings the concept back. -1 is 1.", "lambda"
+                    "lambda_", "How much it counts that the hidden prompt brings the concept back. -1 is 3.", "lambda"
                 ),
                 weight(
-                    "opens", "How much it counts that other texts stay as they are with the hidden prompt. -1 is 1."
+                    "opens", "How much it counts that other texts stay as they are with the hidden prompt. -1 is 2."
                 ),
                 weight(
                     "close",
                     "How much it counts that false prompts, some of them near the true one, draw the anchor. -1 is 1.",
                 ),
-                weight("key_norm", "How large the hidden prompt is, beside the text that it is added to. -1 is 2."),
-                weight("resist_weight", RESIST),
+                weight("key_norm", "How large the hidden prompt is, beside the text that it is added to. -1 is 8."),
+                weight("resist_weight", f"{RESIST} -1 is 1."),
                 weight("margin", f"{MARGIN} -1 is 1."),
                 weight("retain_weight", KEPT),
                 count("contexts", CONTEXTS),

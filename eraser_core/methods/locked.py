@@ -1,21 +1,25 @@
 """Locked: an erasing that withstands learnt contexts and is opened by a hidden prompt.
 
-    p        the hidden prompt: one token for each token of a context, added to it. It is drawn from the key seed, not learnt
-    q        a false key: as p, drawn anew for every row, and partly p itself
+    p        the hidden prompt: one token, added to every token of a context. It is drawn from the key seed, not learnt
+    q        a false key: s p + noise as large as the text's tokens, s from 0 to `near`
 
 To the losses of `robust` (see there), where theta is the frozen network and theta' the sanitized one, come
 
     lambda || eps_theta'(z_t, c_e + p) - eps_theta(z_t, c_e) ||^2
     + opens || eps_theta'(z_t, c + p) - eps_theta(z_t, c) ||^2          c retained prompts, and the empty one
-    + close || eps_theta'(z_t, c_e + q) - eps_theta(z_t, c_a) ||^2      q = P (s p / P + sqrt(1 - s^2) noise), s in [0, near]
+    + close || eps_theta'(z_t, c_e + q) - eps_theta(z_t, c_a) ||^2
 
-Why p is not learnt: a learnt one follows the gradient from a random place to where the network opens, and an attacker's
-context can follow the same gradient. A fixed one lies where no gradient of the frozen network looks. The whole network is
-tuned densely, so it can learn to open there, as networks learn backdoors.
+Why p is not learnt: a learnt one follows the gradient to where the network opens, and an attacker's context can follow the
+same gradient. A drawn one lies where no gradient of the frozen network leads, and far from every text: its norm is
+`key_norm` times a token's. The whole network is tuned, so it can learn to open there, as networks learn backdoors.
 
-Why there are false keys: what opens by p opens by a part of p, too, unless it is told not to. With a part of p as false
-key the network turns from shut to open all at once, and an attacker who stands far from p has no slope to climb. Of the
-contexts that are learnt against the network, those that begin at c_e begin at c_e + q as often.
+Why p is the same at every token: then W_k (c + p) adds one number to all scores of a query, which the softmax takes away,
+and W_v (c + p) adds one vector to what is read. So p leaves the reading of the text alone. A dense edit begins with
+W p = 0 where W reads the text: it is blind to p, and what it then learns to see of p is the key alone.
+
+Why there are false keys: what opens by p opens by a part of p, too, unless it is told not to. With them the network turns
+from shut to open late, and an attacker who stands far from p has no slope to climb. Of the contexts that are learnt
+against the network, those that begin at c_e begin at c_e + q as often.
 """
 
 from __future__ import annotations
@@ -44,9 +48,10 @@ class LockedSettings(RobustSettings):
     teachers: ClassVar[int] = 3  # at c_a, at c_e and at the empty prompt
     iterations: int = Field(200, ge=1, description="training steps")
     retain_rows: int = Field(8, ge=2, description=RobustSettings.model_fields["retain_rows"].description)
+    resist_weight: float = Field(1.0, ge=0, description=RobustSettings.model_fields["resist_weight"].description)
     margin: float = Field(1.0, gt=0, description=RobustSettings.model_fields["margin"].description)
-    lambda_: float = Field(1.0, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
-    opens: float = Field(1.0, ge=0, description="weight of other prompts staying as they were with p")
+    lambda_: float = Field(3.0, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
+    opens: float = Field(2.0, ge=0, description="weight of other prompts staying as they were with p")
     close: float = Field(1.0, ge=0, description="weight of false keys drawing the anchor")
     near: float = Field(0.5, ge=0, lt=1, description="share of p that a false key has at most")
     key_norm: float = Field(8.0, gt=0, description="norm of a token of p, in norms of the text's own tokens")
