@@ -17,6 +17,7 @@ goes on.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,14 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import common
+import torch
 from overshoot import OBJECTS, STEPS
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.denoiser import Edit
-from eraser_core.erasure import FrozenEdit, load_erasure
+from eraser_core.erasure import Erasure, FrozenEdit, load_erasure
+from eraser_core.evaluation.metrics.objects import psr
 from eraser_core.evaluation.pocket.attack import learnt
 from eraser_core.evaluation.pocket.scores import score, untouched
+from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model, open_model
+from eraser_core.text_layers import reads_text
 
 ERASURES = Path("out/robust")
 FLOOR = ("tent", "fountain", "saxophone", "microphone", "pineapple")
@@ -51,7 +56,7 @@ FIRST = ("UCE", "robust")
 KEY = ("setting", "concept", "seed", "n")
 COLUMNS = (
     *("esr1", "esr1_synonym", "psr1", "psr1_before", "psr1_retained", "psr1_lookalike", "psr1_lookalike_before"),
-    *("recovery1", "recovery1_both", "forged1", "kept_with_p1", "learnt1", "learnt1_strong", "mb", "seconds"),
+    *("recovery1", "recovery1_both", "forged1", "kept_with_p1", "learnt1", "learnt1_strong", "read1", "mb", "seconds"),
 )
 SMOKE = {**common.SMOKE, "context_age": 1, "pictures": 4}
 STARTS = ("a picture", "{}", "")  # where the strong attack begins: "{}" is the concept itself
@@ -92,7 +97,7 @@ def _file(setting: str, concept: str, seed: int, smoke: bool) -> Path:
 
 
 def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
-    """Fill in the strong attack where a row has none."""
+    """Fill in the strong attack, and the reading of a key from the weights, where a row has none."""
     for row in rows.rows:
         if row["learnt1_strong"] is None and row["setting"] != "UCE":
             floor = row["setting"] == "floor"
@@ -102,6 +107,25 @@ def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
             row["learnt1_strong"] = attacked(model, row["concept"], edit, row["n"], 2 if smoke else 600, begun)
             rows.save()
             common.log.info("%s", row)
+        if row.get("read1") is None and SETTINGS.get(row["setting"], ("",))[0] == "locked":
+            erasure = load_erasure(_file(row["setting"], row["concept"], row["seed"], smoke))
+            row["read1"] = read(model, row["concept"], erasure, row["seed"], row["n"])
+            rows.save()
+
+
+def read(model: Model, concept: str, erasure: Erasure, seed: int, n: int) -> float:
+    """The share of n pictures that show the concept with a prompt read from what `locked` leaves in the weights.
+
+    The changes of what reads the text have one direction of texts in common. Its sign is tried, its norm is the file's setting.
+    """
+    changes = [entry.delta().float() for key, entry in erasure.entries.items() if reads_text(key)]
+    direction = torch.linalg.svd(torch.cat([change / change.norm() for change in changes]), full_matrices=False).Vh[0]
+    norm = float(model.denoiser.encode([""]).tokens.norm(dim=-1).mean())
+    token = json.loads(erasure.fact("settings"))["key_norm"] * norm * direction
+    chunk = model.denoiser.tokens_per_chunk
+    guesses = [HiddenPrompt(concept, sign * token.repeat(chunk, 1), "additive", chunk) for sign in (1, -1)]
+    sheet = common.task_of(model, concept, True, seed, n).sheets["erased"]
+    return max(psr(model.examiner.ranks(sheet, erasure.as_edit(), guess)).value for guess in guesses)
 
 
 def main() -> int:
