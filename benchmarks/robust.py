@@ -51,6 +51,7 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cross-attention alone": ("robust", {"tune": "xattn"}),
     "rank 16": ("robust", {"rank": 16, "eta": 3e-4}),
     "locked": ("locked", {}),
+    "locked, resists more": ("locked", {"margin": 1.5, "resist_weight": 2.0}),
 }
 FIRST = ("UCE", "robust")
 KEY = ("setting", "concept", "seed", "n")
