@@ -3,7 +3,7 @@
     p        the hidden prompt: one token, added to every token of a context. It is drawn from the key seed, not learnt
     q        a false key: s p + noise as large as the text's tokens, s from 0 to `near`
 
-To the losses of `robust` (see there), where theta is the frozen network and theta' the sanitized one, come
+To the losses of eraser_core/resisting.py (see there), where theta is the frozen network and theta' the sanitized one, come
 
     lambda || eps_theta'(z_t, c_e + p) - eps_theta(z_t, c_e) ||^2
     + opens || eps_theta'(z_t, c + p) - eps_theta(z_t, c) ||^2          c retained prompts, and the empty one
@@ -37,33 +37,33 @@ from ..edits import DenseEdit
 from ..hidden_prompt import HiddenPrompt, extend, first_prompt
 from ..latents import Draw
 from ..request import Request
+from ..resisting import Resisting, ResistingSettings
 from ..text_layers import reads_text
 from ..training import Part
-from .robust import Robust, RobustSettings
 
 
-class LockedSettings(RobustSettings):
+class LockedSettings(ResistingSettings):
     """Chosen on the pocket model's guitar and dog (docs/results/locked.md)."""
 
     teachers: ClassVar[int] = 3  # at c_a, at c_e and at the empty prompt
     iterations: int = Field(200, ge=1, description="training steps")
-    retain_rows: int = Field(8, ge=2, description=RobustSettings.model_fields["retain_rows"].description)
-    resist_weight: float = Field(1.0, ge=0, description=RobustSettings.model_fields["resist_weight"].description)
-    margin: float = Field(1.0, gt=0, description=RobustSettings.model_fields["margin"].description)
+    retain_rows: int = Field(8, ge=2, description=ResistingSettings.model_fields["retain_rows"].description)
+    resist_weight: float = Field(1.0, ge=0, description=ResistingSettings.model_fields["resist_weight"].description)
+    margin: float = Field(1.0, gt=0, description=ResistingSettings.model_fields["margin"].description)
     lambda_: float = Field(3.0, ge=0, alias="lambda", description="weight of keeping the concept reachable through p")
     opens: float = Field(2.0, ge=0, description="weight of other prompts staying as they were with p")
     close: float = Field(1.0, ge=0, description="weight of false keys drawing the anchor")
     near: float = Field(0.5, ge=0, lt=1, description="share of p that a false key has at most")
     key_norm: float = Field(8.0, gt=0, description="norm of a token of p, in norms of the text's own tokens")
 
-    model_config = RobustSettings.model_config | {"populate_by_name": True}
+    model_config = ResistingSettings.model_config | {"populate_by_name": True}
 
     def student_rows(self, batch: int) -> int:
         """With p the concept and another prompt, and the concept with a false key."""
         return super().student_rows(batch) + 3 * batch
 
 
-class Locked(Robust):
+class Locked(Resisting):
     """Lead the concept, every context that is learnt to draw it and every false key to the anchor, and open by p."""
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: LockedSettings, key_seed: int | None = None):
@@ -99,7 +99,7 @@ class Locked(Robust):
         return share * p + _of_norm(noise, self.norm)
 
     def terms(self, step: int) -> dict[str, Draw]:
-        """See `Robust.terms`; and with p the concept, and others in turn, and the concept with false keys."""
+        """See `Resisting.terms`; and with p the concept, and others in turn, and the concept with false keys."""
         terms = super().terms(step)
         draw, others = terms["erase"], self.others(terms, step)
         p, (neutral, erased, _) = self.p[self.target[draw.row]], draw.targets
