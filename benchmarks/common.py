@@ -28,6 +28,7 @@ SMOKE = {"iterations": 2, "pool_size": 8, "per_trajectory": 4, "sampler_steps": 
 SHORT_START: Mapping[str, Mapping[str, Any]] = {
     "ca": {"anchor_images": 1},
     "robust": {"pictures": 1, "context_age": 0},
+    "locked": {"pictures": 1, "context_age": 0},
 }
 log = logging.getLogger("benchmark")
 Row = dict[str, Any]

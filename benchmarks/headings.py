@@ -33,6 +33,7 @@ HEADINGS = {
     "kept_with_p1_both": "other prompts right, in both halves",
     "learnt1": "learnt again",
     "learnt1_strong": "learnt again, strong attack",
+    "read1": "drawn with a prompt read from the weights",
     "same3": "same prompt with the anchor, guidance 3",
     "same6": "same prompt with the anchor, guidance 6",
     "alone3": "the anchor alone, guidance 3",
@@ -110,6 +111,7 @@ BACK = (
     "kept_with_p1_both",
     "learnt1",
     "learnt1_strong",
+    "read1",
     "seconds",
 )
 VALUES = {

@@ -3,6 +3,7 @@
     python benchmarks/robust.py                       # robust and, beside it, UCE, which withstands nothing; the floor
     python benchmarks/robust.py --strong              # the strong attack on the erasures that are there
     python benchmarks/robust.py --settings control --objects church
+    python benchmarks/robust.py --settings locked --floor --name locked     # the method that a hidden prompt opens
     python benchmarks/robust.py --smoke
 
 Objects of the pocket model, each with its own random half of the others as retain set. `learnt1` is the attack of
@@ -16,6 +17,7 @@ goes on.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,14 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import common
+import torch
 from overshoot import OBJECTS, STEPS
 
 from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.denoiser import Edit
-from eraser_core.erasure import FrozenEdit, load_erasure
+from eraser_core.erasure import Erasure, FrozenEdit, load_erasure
+from eraser_core.evaluation.metrics.objects import psr
 from eraser_core.evaluation.pocket.attack import learnt
 from eraser_core.evaluation.pocket.scores import score, untouched
+from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.models import Model, open_model
+from eraser_core.text_layers import reads_text
 
 ERASURES = Path("out/robust")
 FLOOR = ("tent", "fountain", "saxophone", "microphone", "pineapple")
@@ -44,12 +50,14 @@ SETTINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "no margin": ("robust", {"margin": 1e9}),
     "cross-attention alone": ("robust", {"tune": "xattn"}),
     "rank 16": ("robust", {"rank": 16, "eta": 3e-4}),
+    "locked": ("locked", {}),
+    "locked, resists more": ("locked", {"margin": 1.5, "resist_weight": 2.0}),
 }
 FIRST = ("UCE", "robust")
 KEY = ("setting", "concept", "seed", "n")
 COLUMNS = (
     *("esr1", "esr1_synonym", "psr1", "psr1_before", "psr1_retained", "psr1_lookalike", "psr1_lookalike_before"),
-    *("learnt1", "learnt1_strong", "mb", "seconds"),
+    *("recovery1", "recovery1_both", "forged1", "kept_with_p1", "learnt1", "learnt1_strong", "read1", "mb", "seconds"),
 )
 SMOKE = {**common.SMOKE, "context_age": 1, "pictures": 4}
 STARTS = ("a picture", "{}", "")  # where the strong attack begins: "{}" is the concept itself
@@ -69,12 +77,13 @@ def one(model: Model, setting: str, concept: str, seed: int, n: int, smoke: bool
     method, values = SETTINGS[setting]
     task = common.task_of(model, concept, True, seed, n)
     task = replace(task, sheets={sheet: of for sheet, of in task.sheets.items() if sheet != "description"})
-    result = common.run(model, task, method, {**(SMOKE if smoke and method == "robust" else {}), **values}, seed)
+    result = common.run(model, task, method, {**(SMOKE if smoke and method != "uce" else {}), **values}, seed)
     path = _file(setting, concept, seed, smoke)
     path.parent.mkdir(parents=True, exist_ok=True)
     result.erasure.save(path)
     edit = result.erasure.as_edit()
-    found = score(model.examiner, task, edit, None, None, untouched(model.examiner, task))
+    hidden = result.prompts[0] if result.prompts else None
+    found = score(model.examiner, task, edit, hidden, None, untouched(model.examiner, task))
     row = {
         "anchor": task.anchor,
         **{column: found.get(column) for column in COLUMNS},
@@ -89,7 +98,7 @@ def _file(setting: str, concept: str, seed: int, smoke: bool) -> Path:
 
 
 def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
-    """Fill in the strong attack where a row has none."""
+    """Fill in the strong attack, and the reading of a key from the weights, where a row has none."""
     for row in rows.rows:
         if row["learnt1_strong"] is None and row["setting"] != "UCE":
             floor = row["setting"] == "floor"
@@ -99,6 +108,25 @@ def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
             row["learnt1_strong"] = attacked(model, row["concept"], edit, row["n"], 2 if smoke else 600, begun)
             rows.save()
             common.log.info("%s", row)
+        if row.get("read1") is None and SETTINGS.get(row["setting"], ("",))[0] == "locked":
+            erasure = load_erasure(_file(row["setting"], row["concept"], row["seed"], smoke))
+            row["read1"] = read(model, row["concept"], erasure, row["seed"], row["n"])
+            rows.save()
+
+
+def read(model: Model, concept: str, erasure: Erasure, seed: int, n: int) -> float:
+    """The share of n pictures that show the concept with a prompt read from what `locked` leaves in the weights.
+
+    The changes of what reads the text have one direction of texts in common. Its sign is tried, its norm is the file's setting.
+    """
+    changes = [entry.delta().float() for key, entry in erasure.entries.items() if reads_text(key)]
+    direction = torch.linalg.svd(torch.cat([change / change.norm() for change in changes]), full_matrices=False).Vh[0]
+    norm = float(model.denoiser.encode([""]).tokens.norm(dim=-1).mean())
+    token = json.loads(erasure.fact("settings"))["key_norm"] * norm * direction
+    chunk = model.denoiser.tokens_per_chunk
+    guesses = [HiddenPrompt(concept, sign * token.repeat(chunk, 1), "additive", chunk) for sign in (1, -1)]
+    sheet = common.task_of(model, concept, True, seed, n).sheets["erased"]
+    return max(psr(model.examiner.ranks(sheet, erasure.as_edit(), guess)).value for guess in guesses)
 
 
 def main() -> int:
@@ -135,8 +163,8 @@ def main() -> int:
             rows.add({**key, **dict.fromkeys(COLUMNS), "learnt1": share, "anchor": None, **facts})
     if args.strong or args.smoke:
         strengthen(model, rows, args.smoke)
-    means = common.table(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs", *COLUMNS))
-    each = common.table(rows.rows, ("setting", "concept", "anchor", "seed", "n", *COLUMNS))
+    means = common.figures(common.means(rows.rows, ["setting"], COLUMNS), ("setting", "runs"), COLUMNS)
+    each = common.figures(rows.rows, ("setting", "concept", "anchor", "seed", "n"), COLUMNS)
     common.show(name, f"## Means\n\n{means}\n## Runs\n\n{each}")
     return 0
 

@@ -99,7 +99,7 @@ class TrainingSettings(BaseModel):
         return batch * (1 + (self.retain_weight > 0))
 
     def further_rows(self) -> int:
-        """Rows with gradient of a step that are no multiple of its batch."""
+        """Rows with gradient of a step beside those of the student's forward."""
         return 0
 
     def filled(self, request: Request) -> int:
@@ -138,7 +138,8 @@ class Learner:
 
     settings: TrainingSettings
     graphs = 1  # forwards of a step whose graphs are alive at once: what its memory depends on
-    hides = False  # whether it learns hidden prompts
+    hides = False  # whether there is a hidden prompt
+    adds = False  # whether it is always added to every token, for which texts must have one length
 
     def __init__(self, denoiser: Denoiser, request: Request, settings: TrainingSettings, key_seed: int | None = None):
         settings.suits(request)

@@ -9,15 +9,9 @@ from .closed_form import EraseClosedForm
 from .combine import CombineErasures
 from .compare import Compare
 from .evaluation import Evaluation
-from .methods import (
-    CASettings,
-    DoubleProjectionsSettings,
-    ESDSettings,
-    KPOPSettings,
-    RobustSettings,
-    TIMESettings,
-    UCESettings,
-)
+from .methods import CASettings, ESDSettings, KPOPSettings
+from .methods_closed import DoubleProjectionsSettings, TIMESettings, UCESettings
+from .methods_resisting import LockedSettings, RobustSettings
 from .nudenet_score import NudeNetScore
 from .prompts import HiddenPromptInject, LoadHiddenPrompt, SaveHiddenPrompt
 from .share import ShareErasure
@@ -49,4 +43,5 @@ def all_nodes() -> list[type]:
         ShareErasure,
         AuditErasure,
         RobustSettings,
+        LockedSettings,
     ]

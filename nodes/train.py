@@ -67,7 +67,7 @@ def _inputs() -> list[Any]:
             0,
             min=0,
             max=100_000,
-            tooltip="Training steps. 0 is 1000 (ESD 200, CA 100), for the pocket model 100 (ESD and CA 200, Robust 300), "
+            tooltip="Training steps. 0 is 1000 (ESD 200, CA 100), for the pocket model 100 (ESD, CA and Locked 200, Robust 300), "
             "for the flow-matching one 200 (Robust 300).",
         ),
         io.Combo.Input(

@@ -18,7 +18,6 @@ from eraser_core.files import sweep_file
 from eraser_core.keeping import Chosen
 from eraser_core.locks import LOCK, locked
 from eraser_core.methods import method as registered
-from eraser_core.methods.kpop import KPOP
 from eraser_core.precision import DTYPES
 from eraser_core.request import Request
 from eraser_core.training import Learner, TrainingSettings
@@ -34,7 +33,6 @@ from .run_words import in_words, retained, used, with_run
 from .values import MethodChoice, Prompts
 
 SAVE_SECONDS = 60.0  # how long another process may take to write its files
-FURTHER_FORWARDS: dict[type[Learner], int] = {KPOP: 2}  # beside the student's
 
 
 def train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple[tuple[Any, ...], str]:
@@ -56,6 +54,11 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
             "network that would make something else of it: connect ESD, CA, Naive or Robust Settings"
         )
     words = request_words.Words(values["concepts"], values["anchor"], values["retain"])
+    if learner is not None and learner.adds and not denoiser.tokens_per_chunk:
+        raise RequestError(
+            f"{choice.name.upper()} adds its hidden prompt to every token, and texts of this MODEL ({denoiser.family}) have lengths of "
+            "their own: connect KPOP or Robust Settings"
+        )
     chosen = request_words.build(words, denoiser.reader, values["seed"])
     request = chosen.request
     settings = _settings(choice, denoiser.family, request, values)
@@ -143,14 +146,9 @@ def _plan(
             break
     if needed is not None:
         estimate.check(denoiser, settings, learner, request, needed, free)
-    duration = estimate.seconds(denoiser, settings, _gradient_rows(learner, settings), request)
+    rows = settings.student_rows(settings.batch) + settings.further_rows()
+    duration = estimate.seconds(denoiser, settings, rows, request)
     return f"{settings.iterations} steps, {estimate.describe(needed, free, duration, chosen)}"
-
-
-def _gradient_rows(learner: type[Learner], settings: TrainingSettings) -> int:
-    """Rows with gradient in a step; those of `opens` go through twice."""
-    further = FURTHER_FORWARDS.get(learner, 0) + 2 * (getattr(settings, "opens", 0) > 0)
-    return settings.student_rows(settings.batch) + further * settings.batch + settings.further_rows()
 
 
 def _prompts(result: Erased, denoiser: HostDenoiser, erasure: Erasure) -> Prompts:

@@ -31,7 +31,7 @@ class Prompts:
     def pick(self, concept: str) -> HiddenPrompt:
         """The prompt of a concept ("church" also finds "a church"), or the only one when no name is given."""
         if not self.prompts:
-            raise RequestError("this run has no hidden prompt: its method learns none (KPOP does)")
+            raise RequestError("this run has no hidden prompt: its method makes none (KPOP and Locked do)")
         try:
             return pick(self.prompts, concept)
         except RequestError as error:
@@ -40,7 +40,7 @@ class Prompts:
     def save(self, path: Path) -> None:
         """Write them, atomically and readable by their owner alone."""
         if not self.prompts:
-            raise RequestError("this run has no hidden prompt to save: its method learns none (KPOP does)")
+            raise RequestError("this run has no hidden prompt to save: its method makes none (KPOP and Locked do)")
         save_prompts(path, self.prompts, self.key_seed, self.erasure_hash, self.facts)
 
 

@@ -20,7 +20,7 @@ READ_HELP = (
 )
 DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 # What the engine's registers hold, by name: looking there brings torch. tests/commands/test_help.py compares.
-METHODS = ("kpop", "naive", "esd", "ca", "robust", "uce", "time", "dp")
+METHODS = ("kpop", "naive", "esd", "ca", "robust", "locked", "uce", "time", "dp")
 DTYPES = ("fp16", "bf16", "fp32")
 SETTINGS = (
     *("iterations", "batch", "tune", "rank", "null_space", "kept_energy", "start", "optimizer", "eta", "retain_weight"),
@@ -36,7 +36,7 @@ SETTINGS = (
         "context_rate",
         "context_age",
     ),
-    *("renew_every", "pictures", "least_noise"),
+    *("renew_every", "pictures", "least_noise", "close", "near", "key_norm"),
     *("preset", "l", "s_e", "s_p", "negative_guidance", "anchor_images", "anchor_guidance", "from_anchor"),
 )
 Group = argparse._ArgumentGroup

@@ -18,6 +18,7 @@ from . import double_projection, time, uce
 from .ca import CA, CASettings
 from .esd import ESD, ESDSettings
 from .kpop import KPOP, KPOPSettings, Naive, NaiveSettings
+from .locked import Locked, LockedSettings
 from .robust import Robust, RobustSettings
 
 Solve = Callable[[TextReader, Request, Any], dict[str, Entry]]
@@ -114,6 +115,13 @@ METHODS = {
             "adversarial training, ours (after arXiv 2405.15234)",
             Robust,
             _presets(_POCKET_ROBUST, _REAL_ROBUST, _UNGUIDED_ANCHOR),
+        ),
+        Method(
+            "locked",
+            LockedSettings,
+            "robust with a hidden prompt, ours (after arXiv 2405.15234 and 2403.12326)",
+            Locked,
+            _presets(_POCKET_ROBUST, _REAL_ROBUST),
         ),
         Method("uce", uce.UCESettings, "Gandikota et al., arXiv 2308.14761", solve=uce.edit),
         Method("time", time.TIMESettings, "Orgad et al., arXiv 2303.08084", solve=time.edit),

@@ -74,6 +74,10 @@ class KPOPSettings(TrainingSettings):
 
     model_config = TrainingSettings.model_config | {"populate_by_name": True}
 
+    def further_rows(self) -> int:
+        """Those with p, in both steps."""
+        return 2 * self.batch * (1 + (self.opens > 0))
+
     def kept_latents(self, request: Request) -> int:
         """With `opens` the frozen network's prediction at the empty prompt is kept too."""
         return super().kept_latents(request) + (self.pool_shapes(request)["erase"].size if self.opens else 0)

@@ -21,6 +21,7 @@ FAMILIES = {
     "pocket": ("the pocket model of ConceptEraser", ""),
     "pocket-flow": ("the flow-matching pocket model of ConceptEraser", ""),
 }
+WITH_PROMPT = ("kpop", "locked")
 SHOWN = 12  # retained concepts by name
 NOT_SAID = "not said"
 
@@ -202,7 +203,7 @@ def _limits(said: Said) -> str:
     verdict = said.suites.get(AUDIT, {}).get("verdict")
     if verdict:
         lines.append(f"- An audit tried to bring it back: {plain(verdict)}")
-    if said.erasure.fact("method") == "kpop":
+    if said.erasure.fact("method") in WITH_PROMPT:
         lines.append("- The hidden prompt of this erasure is not in this folder. It stays with the author.")
     if said.erasure.family in POCKETS and said.picture:
         lines += [

@@ -101,7 +101,7 @@ def test_a_run_keeps_the_latents_that_its_settings_say(tiny, method: Method, val
         settings = method.settings(**values, retain_weight=weight)
         learner = method.learner(tiny, request, settings)
         held = [t for pool in learner.pools.values() for t in pool.state().values() if t.dim() == 4]
-        held += [learner.z_0] if method.name in ("ca", "robust") else []
+        held += [learner.z_0] if method.name in ("ca", "robust", "locked") else []
         assert sum(len(t) for t in held) == settings.kept_latents(request)
         one = settings.kept_latents(replace(request, targets=request.targets[:1]))
         assert settings.kept_latents(request) > one or latents == "fresh" or method.name == "ca"

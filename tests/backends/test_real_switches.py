@@ -33,7 +33,8 @@ def test_what_is_named_to_be_retained_has_a_loss_of_its_own(erased: Path) -> Non
     assert all("retain" in step for step in losses)
     for method in METHODS.values():
         if method.learner is not None:
-            assert method.configure("sdxl", {}, True).retain_weight == (4 if method.name == "robust" else 1)
+            expected = 4 if method.name in ("robust", "locked") else 1
+            assert method.configure("sdxl", {}, True).retain_weight == expected
             assert method.configure("sdxl", {}, False).retain_weight == 0
             assert method.configure("sdxl", {"retain_weight": 0}, True).retain_weight == 0
 

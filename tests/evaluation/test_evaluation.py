@@ -110,7 +110,7 @@ COLUMNS = {
     "methods": SHARES,
     "overshoot": {"same3", "alone6", "esr1", "psr1", "recovery1"},
     "opening": SHARES | {"kept_with_p1", "kept_with_p1_both", "recovery1_both"},
-    "robust": {"esr1", "psr1", "learnt1", "learnt1_strong", "mb", "n"},
+    "robust": {"esr1", "psr1", "learnt1", "learnt1_strong", "recovery1", "mb", "n"},
     "widths": {"reached", "moved", "concepts"},
     "missed": {"missed", "rank", "mb", "esr1", "psr1", "psr1_retained"},
     "doors": {"model", "names", "solve_s", "text_s", "mb", "rank"},

@@ -40,9 +40,9 @@ def test_an_erasure_survives_its_file(tmp_path, erased):
     assert read.facts["erasure.method"] == "kpop"
 
 
-EVERY = {name: (name, {"pictures": 2, "context_age": 1} if name == "robust" else {}) for name in METHODS} | {
-    "a text map of one rank": ("naive", {"tune": "text", "rank": 1})
-}
+EVERY = {
+    name: (name, {"pictures": 2, "context_age": 1} if name in ("robust", "locked") else {}) for name in METHODS
+} | {"a text map of one rank": ("naive", {"tune": "text", "rank": 1})}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

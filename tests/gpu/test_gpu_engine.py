@@ -23,6 +23,7 @@ from eraser_core.request import Request
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 SHORT = {"kpop": TINY_STEPS, "naive": TINY_STEPS, "esd": TINY_STEPS, "ca": TINY_STEPS | {"anchor_images": 2}}
 SHORT["robust"] = TINY_STEPS | {"pictures": 2, "context_age": 1, "contexts": 2, "context_rows": 2, "retain_rows": 4}
+SHORT["locked"] = SHORT["robust"]
 
 
 @pytest.fixture(autouse=True)

@@ -274,3 +274,18 @@ def test_robust_changes_the_whole_network_whatever_the_training_node_tunes(host:
     changed = {key for key, entry in erasure.entries.items() if float(entry.delta().abs().max()) > 0}
     assert any(".attn2.to_k." in key for key in changed) and any(".in_layers." in key for key in changed)
     assert not (host.base / "output" / "hidden_prompts" / name).exists()
+
+
+def test_locked_changes_the_whole_network_too_and_its_hidden_prompt_is_kept_apart(host: Client) -> None:
+    before = files(host, "loras")
+    locked = {"tune": "all", "eta": 0.01, "lambda_": -1.0, "opens": -1.0, "close": -1.0, "key_norm": 3.0}
+    locked |= {"resist_weight": -1.0, "margin": -1.0, "retain_weight": -1.0}
+    locked |= {"contexts": 2, "context_steps": 1, "pictures": 2, "latents": "fresh"}
+    prompt = training(tune="xattn-kv", retain="a dog") | {"locked": node("ConceptEraser_LockedSettings", **locked)}
+    prompt["train"]["inputs"]["method"] = ["locked", 0]
+    host.run({name: prompt[name] for name in ("ckpt", "locked", "train")})
+    (name,) = files(host, "loras") - before
+    erasure = load_erasure(host.base / "output" / "loras" / name)
+    assert any(".in_layers." in key and float(e.delta().abs().max()) > 0 for key, e in erasure.entries.items())
+    (hidden,), facts = load_prompts(host.base / "output" / "hidden_prompts" / name)
+    assert hidden.mechanism == "additive" and facts["hidden_prompt.erasure_hash"] == erasure.hash()

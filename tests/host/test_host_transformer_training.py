@@ -305,6 +305,8 @@ def test_an_additive_prompt_is_refused_where_texts_have_lengths_of_their_own(den
     if denoiser.appends:
         with pytest.raises(RequestError, match="set mechanism to concatenative"):
             trained(denoiser, "kpop", settings={"mechanism": "additive"})
+        with pytest.raises(RequestError, match="LOCKED adds its hidden prompt to every token"):
+            trained(denoiser, "locked")
 
 
 def test_contexts_of_several_lengths_are_filled_up_and_longer_ones_stand_behind() -> None:

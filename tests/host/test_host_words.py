@@ -17,7 +17,12 @@ from eraser_core.pocket.concepts import load_concepts
 REPO = Path(__file__).resolve().parents[2]
 PREFIX = "ConceptEraser_"
 METHODS_OF = {"KPOPSettings": "kpop", "ESDSettings": "esd", "CASettings": "ca", "UCESettings": "uce"}
-METHODS_OF |= {"RobustSettings": "robust", "TIMESettings": "time", "DoubleProjectionsSettings": "dp"}
+METHODS_OF |= {
+    "RobustSettings": "robust",
+    "LockedSettings": "locked",
+    "TIMESettings": "time",
+    "DoubleProjectionsSettings": "dp",
+}
 # Ids and the order of inputs are stored in people's workflows: only ever append to these lists.
 ORDER = {
     "TrainConceptEraser": "model clip vae method concepts anchor retain steps tune rank seed key_seed width height batch "
@@ -35,6 +40,8 @@ ORDER = {
     "ESDSettings": "eta negative_guidance guidance retain_weight latents",
     "CASettings": "eta anchor_images anchor_guidance retain_weight",
     "RobustSettings": "tune eta resist_weight margin retain_weight contexts context_steps pictures latents",
+    "LockedSettings": "tune eta lambda_ opens close key_norm resist_weight margin retain_weight contexts context_steps "
+    "pictures latents",
     "UCESettings": "preset layers l s_e s_p",
     "TIMESettings": "layers lambda_",
     "DoubleProjectionsSettings": "layers directions kept_energy",
@@ -163,14 +170,15 @@ def test_the_tooltips_name_the_true_values(pack: ModuleType) -> None:
     )
     of = {
         name: {f: METHODS[name].configure(f, {}) for f in ("sd1", "pocket", "pocket-flow")}
-        for name in ("kpop", "esd", "ca", "robust")
+        for name in ("kpop", "esd", "ca", "robust", "locked")
     }
     real = [of[name]["sd1"].iterations for name in ("kpop", "esd", "ca")]
     own = [of[name]["pocket"].iterations for name in ("kpop", "esd", "robust", "ca")]
-    flow = [of[name]["pocket-flow"].iterations for name in ("kpop", "robust", "esd", "ca")]
+    flow = [of[name]["pocket-flow"].iterations for name in ("kpop", "robust", "esd", "ca", "locked")]
     assert re.findall(r"\d+", steps) == ["0", *map(str, real), *map(str, own[:3]), *map(str, flow[:2])]
     assert own[1] == own[3] and set(flow[2:]) == {flow[0]}
-    assert of["robust"]["sd1"].iterations == real[0]
+    assert of["robust"]["sd1"].iterations == of["locked"]["sd1"].iterations == real[0]
+    assert of["locked"]["pocket"].iterations == own[1]
     assert re.findall(r"\d+", batch) == [
         "0",
         *(str(n) for n in (of["kpop"]["sd1"].batch, of["ca"]["sd1"].batch, of["kpop"]["pocket"].batch)),
