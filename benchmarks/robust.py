@@ -100,6 +100,10 @@ def _file(setting: str, concept: str, seed: int, smoke: bool) -> Path:
 def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
     """Fill in the strong attack, and the reading of a key from the weights, where a row has none."""
     for row in rows.rows:
+        if row.get("read1") is None and SETTINGS.get(row["setting"], ("",))[0] == "locked":
+            erasure = load_erasure(_file(row["setting"], row["concept"], row["seed"], smoke))
+            row["read1"] = read(model, row["concept"], erasure, row["seed"], row["n"])
+            rows.save()
         if row["learnt1_strong"] is None and row["setting"] != "UCE":
             floor = row["setting"] == "floor"
             path = _file(row["setting"], row["concept"], row["seed"], smoke)
@@ -108,10 +112,6 @@ def strengthen(model: Model, rows: common.Rows, smoke: bool) -> None:
             row["learnt1_strong"] = attacked(model, row["concept"], edit, row["n"], 2 if smoke else 600, begun)
             rows.save()
             common.log.info("%s", row)
-        if row.get("read1") is None and SETTINGS.get(row["setting"], ("",))[0] == "locked":
-            erasure = load_erasure(_file(row["setting"], row["concept"], row["seed"], smoke))
-            row["read1"] = read(model, row["concept"], erasure, row["seed"], row["n"])
-            rows.save()
 
 
 def read(model: Model, concept: str, erasure: Erasure, seed: int, n: int) -> float:

@@ -13,6 +13,7 @@ from eraser_core.erasing import erase, resume
 from eraser_core.methods import METHODS
 from eraser_core.methods.locked import Locked
 from eraser_core.request import Request, Target
+from eraser_core.text_layers import reads_text
 
 FEW = {"pictures": 4, "contexts": 4, "context_rows": 2, "context_steps": 2, "context_age": 3, "retain_rows": 4}
 
@@ -127,6 +128,17 @@ def test_without_a_retain_set_the_anchors_are_opened(tiny, request_church):
     anchors = learner.neutral[terms["erase"].row].tokens
     assert torch.allclose(terms["opens"].context.tokens, anchors + learner.p)
     assert torch.equal(terms["opens"].targets[0], terms["erase"].targets[0])
+
+
+def test_the_prompts_direction_can_be_read_from_the_weights(tiny, request_church):
+    """What docs/results/locked.md warns of."""
+    learner = begun(tiny, request_church, key_seed=1)
+    learner.step(0)
+    changes = [e.delta() for key, e in learner.edit.entries().items() if reads_text(key)]
+    found = torch.linalg.svd(torch.cat([c / c.norm() for c in changes]), full_matrices=False).Vh[0]
+    own, other = (Locked(tiny, request_church, few(), seed).p[0, 0] for seed in (1, 2))
+    assert abs(float(F.cosine_similarity(found, own, dim=0))) > 0.99
+    assert abs(float(F.cosine_similarity(found, other, dim=0))) < 0.7
 
 
 def test_every_concept_has_its_own_prompt(tiny):
