@@ -14,11 +14,13 @@ from torch import Tensor
 from . import __version__, model_spec
 from .errors import FileFormatError, RequestError
 from .files import content_hash, read_tensors, tensors_hash, write_tensors
-from .text_layers import STABLE_DIFFUSION, row_of
+from .text_layers import STABLE_DIFFUSION, reads_text, row_of
 
 SCHEMA = "concept-eraser-1"
 VERSION = __version__
 MOST_NUMBERS = 1 << 28  # of one weight: four times the largest matrix of any model that is drawn with
+
+DIFFUSERS_TRANSFORMERS = ("flux2", "qwen-image", "z-image")  # whose LoRA loaders there know the matrix that reads text
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,12 @@ def not_loaded(erasure: Erasure) -> str:
     """Which program does not load the file, and why; "" where there is nothing to say."""
     if any(isinstance(entry, Dense) for entry in erasure.entries.values()):
         return "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not"
-    unet = row_of(erasure.entries) in (None, STABLE_DIFFUSION)
-    return "" if unet else f"a file for a transformer ({erasure.family}): ComfyUI loads it, diffusers was not tried"
+    if row_of(erasure.entries) in (None, STABLE_DIFFUSION):
+        return ""
+    known = "diffusers does not"
+    if erasure.family in DIFFUSERS_TRANSFORMERS:
+        known = "diffusers loads it" if all(map(reads_text, erasure.entries)) else "diffusers was not tried"
+    return f"a file for a transformer ({erasure.family}): ComfyUI loads it, {known}"
 
 
 def truncate(entry: Entry, rank: int) -> LowRank:
