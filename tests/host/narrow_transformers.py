@@ -103,13 +103,13 @@ def randomised(module: torch.nn.Module) -> None:
     """The host leaves weights unset: it reads them from a file."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, buffer in module.named_buffers():
-            if name.endswith("pos_embed"):
-                buffer.copy_(torch.randn(buffer.shape))
         for parameter in module.parameters():
             parameter.copy_(
                 torch.randn(parameter.shape) * (0.2 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
             )
+        for name, buffer in module.named_buffers():
+            if name.endswith("pos_embed"):
+                buffer.copy_(torch.randn(buffer.shape))
 
 
 def clip_of(family: str) -> Any:

@@ -148,7 +148,7 @@ def test_from_words_to_file_it_is_the_nodes(family: str, pack: ModuleType, tmp_p
     with_the_hosts_encoder(node, folder)
     reader = open_reader(str(folder))
     ours, theirs = (one.encode(["a photo of a church", "a dog"]).tokens for one in (reader, node))
-    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()  # some processors round more than others
     assert not torch.allclose(ours[0], theirs[1], atol=1e-2)
     texts = ("", "a photo of", "a church")
     assert [reader.token_count(text) for text in texts] == [node.token_count(text) for text in texts]

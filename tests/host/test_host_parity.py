@@ -157,9 +157,10 @@ def test_the_estimate_grows_with_what_is_asked_and_refuses_what_does_not_fit(
         assert need(8, 0) > asked > need(4, 4) > 0
         large = HostDenoiser(checkpoint[0], checkpoint[1], 128, 128)
         assert need(4, 0, of=large) > need(4, 0, 0.5, of=large) == pytest.approx(asked, rel=0.01)
-        # nine pools more, of z_t and two targets each
+        # nine pools more, of z_t and two targets each, and nine concepts' texts with their anchors'
         pools = 9 * settings.pool_size * 3 * math.prod(denoiser.latent_shape) * 4
-        assert need(4, 0, request=ten) - asked == pytest.approx(estimate.SAFETY * pools)
+        texts = 9 * 2 * denoiser.encode([""]).tokens.numel() * 4
+        assert need(4, 0, request=ten) - asked == pytest.approx(estimate.SAFETY * (pools + texts))
         assert estimate.seconds(denoiser, settings, 3, one) > 0
         estimate.check(denoiser, settings, KPOP, one, asked, 1e12)
         with pytest.raises(RequestError, match=r"it fits with batch 1, width 64, height 64"):
