@@ -9,7 +9,7 @@ engine's variance-preserving process is what the host's own sampling feeds the U
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from textwrap import shorten
 from typing import Any, Literal
@@ -292,12 +292,12 @@ class HostDenoiser:
     ) -> Tensor:
         unet, blocks = self._patcher.model.diffusion_model, self._blocks
         weights = {_own(key): weight for key, weight in self._computed.items()}
-        if not torch.is_grad_enabled():
-            out: Tensor = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
-            return out
-        if blocks is None or not self.recompute:
-            with host_recompute.differentiable():
-                out = functional_call(unet, weights | {name: make() for name, make in changed.items()}, args, words)
+        gradient = torch.is_grad_enabled()
+        if blocks is None or not self.recompute or not gradient:
+            with host_recompute.differentiable() if gradient else nullcontext():
+                out: Tensor = functional_call(
+                    unet, weights | {name: make() for name, make in changed.items()}, args, words
+                )
             return out
         inner = {name: make for name, make in changed.items() if name in blocks.inside}
         outer = weights | {name: make() for name, make in changed.items() if name not in inner}

@@ -47,7 +47,7 @@ class TransformerDenoiser(HostDenoiser):
         host_model.check_trainable(model, own, host_model.FP8)
         _check_class(model)
         self._reads_pooled = any(reads_pooled(key) for key in own)
-        self._deep = int(getattr(model.model.latent_format, "latent_dimensions", 2)) == 3  # video models draw one frame
+        self._deep = model.model.latent_format.latent_dimensions == 3  # video models draw one frame
         self._first = host_model.first_network(model)
         self.appends = self.family != host_model.ANIMA  # whose adapter makes its tokens anew
         self.tokens_per_chunk = 0
