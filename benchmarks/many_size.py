@@ -34,7 +34,7 @@ from eraser_core.many.combine import CombineSettings, Source, combine
 from eraser_core.optout.ledger import Ledger
 from eraser_core.request import Request, Target
 from eraser_core.retain_lists import words_of
-from eraser_core.text_moments import KEPT, RIDGE, kept_moment, solved_map
+from eraser_core.text_moments import KEPT, OVERSHOOT, RIDGE, kept_moment, solved_map
 from eraser_core.text_space import entries
 
 COLUMNS = ("way", "model", "files", "solve_s", "text_s", "mb", "rank", "peak_gb", "machine")
@@ -106,7 +106,7 @@ def opted_out(model: DiffusersDenoiser, n: int, kept: int | None = None) -> dict
         ledger.update(request.targets)
         kept = kept_moment(model, request, general=True)
         read = time.monotonic()
-        found = solved_map(ledger.sums, kept, KEPT, RIDGE, 0.0)
+        found = solved_map(ledger.sums, kept, KEPT, RIDGE, OVERSHOOT)
         made = entries(model.weights("xattn-kv"), *found.factors(), "kv")
         solved = time.monotonic()
     names = model.file_names()

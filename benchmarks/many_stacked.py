@@ -74,7 +74,7 @@ def together(model: Model, tasks: Sequence[Task], method: str, values: Mapping[s
     one = configure(METHODS[method], model.denoiser.family, tasks[0].request, values)
     training = isinstance(one, TrainingSettings)
     # from the model, as the papers do; benchmarks/many.py has KPOP's own choice for several concepts
-    steps = {"iterations": len(tasks) * one.iterations, "start": "model"} if training else {}
+    steps = {"iterations": len(tasks) * one.iterations, "start": "model", "confine": 0} if training else {}
     settings = configure(METHODS[method], model.denoiser.family, request, {**values, **steps})
     return erase(model.denoiser, request, METHODS[method], settings, key_seed=seed)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import common
 import torch
-from many import STEPS, three_times
+from many import STEPS, more_steps
 
 from eraser_core.denoiser import Edit
 from eraser_core.erasing import configure, erase
@@ -38,7 +38,7 @@ WAYS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("UCE, moments", "uce", {}),
     ("UCE, its authors' code", "uce", {"preset": "current"}),
     ("Double Projections", "dp", {}),
-    ("KPOP from the closed form", "kpop", three_times("kpop")),
+    ("KPOP", "kpop", more_steps("kpop")),
 )
 
 

@@ -21,7 +21,7 @@ from eraser_core.erasure import FrozenEdit
 from eraser_core.evaluation.metrics.objects import esr, psr
 from eraser_core.evaluation.pocket.tasks import Task
 from eraser_core.models import Model, open_model
-from eraser_core.text_moments import KEPT, RIDGE, joint_map, own_overshoot
+from eraser_core.text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
 from eraser_core.text_space import entries
 
 SHARES = (1e-4, 1e-3, 1e-2)
@@ -31,7 +31,7 @@ FIGURES = ("rank", "rank_by_matrix", "mb", "esr1", "psr1", "psr1_retained")
 
 def figures(model: Model, task: Task, missed: float) -> common.Row:
     """What is seen of the edit as a file in fp16 holds it, and the file's size."""
-    found = joint_map(model.denoiser, task.request, KEPT, RIDGE, own_overshoot(1), general=True)
+    found = joint_map(model.denoiser, task.request, KEPT, RIDGE, OVERSHOOT, general=True)
     made = entries(model.denoiser.weights("xattn-kv"), *found.factors(missed), "kv")
     energy = torch.linalg.svdvals(found.e).square()
     halves = [entry.to(torch.float16) for entry in made.values()]

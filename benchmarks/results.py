@@ -54,7 +54,9 @@ STYLE = {"iterations": "300", "pool-size": "512"}
 
 def erasings(objects: tuple[str, ...]) -> tuple[Erasing, ...]:
     """Every erasure of the page; the objects are erased together, with as many steps as one by one."""
-    steps = {m: {"iterations": str(count * len(objects)), "start": "model"} for m, count in STEPS.items()}
+    steps = {
+        m: {"iterations": str(count * len(objects)), "start": "model", "confine": "0"} for m, count in STEPS.items()
+    }
     kpop = steps["kpop"]
     return (
         *(Erasing("objects", m, objects, m, steps.get(m, {})) for m in SYSTEMS),

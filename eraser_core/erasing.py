@@ -17,6 +17,7 @@ from .edits import START_TUNES
 from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
+from .joint_edit import confined
 from .latents import OnFill
 from .methods import METHODS, Method
 from .request import Request
@@ -151,8 +152,11 @@ def _train(
     used = learner.settings.model_dump(by_alias=True)
     facts = _facts(denoiser, request, method, used, dtype)
     losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
-    erasure = described(denoiser, request, method.name, method.paper, used, learner.edit.entries()).to(dtype)
-    return Erased(erasure, tuple(learner.prompts()), learner.key_seed, tuple(losses), *began.spent(denoiser))
+    entries, prompts = learner.edit.entries(), tuple(learner.prompts())
+    if learner.settings.confine:
+        entries, prompts = confined(denoiser, request, entries, prompts, learner.settings.confine)
+    erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
+    return Erased(erasure, prompts, learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 
 def _facts(

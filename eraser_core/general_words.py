@@ -1,4 +1,7 @@
-"""A general vocabulary: words that nobody named, so that an edit of the text space leaves them alone too."""
+"""A general vocabulary: words that nobody named, so that an edit of the text space leaves them alone too.
+
+The words stand in prompts, as users write them: words by themselves keep whole prompts less well (docs/results/many.md).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from collections.abc import Collection
 from functools import cache
 
 from .backends.clip_tokens import MERGES
-from .pocket.concepts import FAMILIES, load_concepts
+from .keeping import OF_THINGS
+from .pocket.concepts import FAMILIES, load_concepts, with_article
 from .pocket.tokenizer import build_vocabulary, split_words
+from .request import fill
 
 MOST = 1000
-LITTLE = {"a", "an", "the", "of", "in", "on", "by", "with", "and", "for"}  # a concept that holds them does not own them
+# A concept that holds them does not own them.
+LITTLE = {"a", "an", "the", "of", "in", "on", "by", "with", "and", "for", "style"}
 
 
 @cache
@@ -28,7 +34,18 @@ def general_words(family: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))[:MOST]
 
 
-def general_words_in(family: str, phrases: Collection[str]) -> list[str]:
-    """Those of the general vocabulary that occur in the phrases, but for articles and the like."""
+@cache
+def general_prompts(family: str) -> tuple[str, ...]:
+    """Every word of the general vocabulary in one prompt, the templates in turn: "a picture of a lamp".
+
+    The pocket models' templates are those of their captions, in every style and in none.
+    """
+    templates = load_concepts().object_templates if family in FAMILIES else OF_THINGS
+    words = general_words(family)
+    return tuple(fill(templates[i % len(templates)], with_article(word)) for i, word in enumerate(words))
+
+
+def general_prompts_with(family: str, phrases: Collection[str]) -> list[str]:
+    """Those of the general prompts in which a word of the phrases occurs, but for articles and the like."""
     named = {word for phrase in phrases for word in split_words(phrase)} - LITTLE
-    return [word for word in general_words(family) if word in named]
+    return [prompt for prompt in general_prompts(family) if named.intersection(split_words(prompt))]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import records
 from .denoiser import Context, Denoiser, Edit, Tune
-from .edits import make_edit, null_space
+from .edits import START_TUNES, make_edit, null_space
 from .errors import FileFormatError, RequestError
 from .files import read_tensors, tensors_hash, write_tensors
 from .hidden_prompt import HiddenPrompt
@@ -51,6 +51,12 @@ class TrainingSettings(BaseModel):
         "model",
         description="what training begins from: the model, or the closed form of all concepts at once (kpop's own choice "
         "for several concepts)",
+    )
+    confine: float = Field(
+        0.0,
+        ge=0,
+        description="after the training, confine the change to the concepts' texts by least squares: weight of all that is "
+        "kept, in times of the concepts; 0 leaves it as it was trained (kpop's own choice for several concepts: 2)",
     )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")
@@ -86,6 +92,8 @@ class TrainingSettings(BaseModel):
             raise RequestError("retain_weight is set and there is nothing to retain: name concepts to keep")
         if self.tune == "text" and not self.rank:
             raise RequestError('tune "text" is a low-rank map: give it a rank, such as 8')
+        if self.confine and self.tune not in START_TUNES:
+            raise RequestError('confine is for changes of what reads the text: it needs tune "xattn-kv" or "xattn"')
         if self.null_space and (not request.retain or self.tune != "text"):
             raise RequestError('null_space needs a retain set and tune "text"')
 

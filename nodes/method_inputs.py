@@ -49,6 +49,15 @@ def overshoot(stands_for: str) -> Any:
     return later("overshoot", tooltip, most=4)
 
 
+def confine(stands_for: str) -> Any:
+    """Whether the change is confined to the concepts' texts after the training; `stands_for` is what -1 comes to."""
+    tooltip = (
+        "After the training: confine the change to the concepts' texts, so that what nobody named stays as it was. The number "
+        f"weighs what is kept, in times of the concepts; 0 leaves the change as it was trained. -1 is {stands_for}."
+    )
+    return later("confine", tooltip, most=100)
+
+
 def later(name: str, tooltip: str, most: float) -> Any:
     """An optional number: workflows that were saved before it was there have no such value."""
     words: dict[str, Any] = {"min": -1, "max": most, "step": 0.05, "round": False, "optional": True, "advanced": True}

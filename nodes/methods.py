@@ -7,7 +7,20 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host.schema import auto, checked, field, node_schema
-from .method_inputs import BY_MODEL, RATE, RETAIN, chosen, count, latents, later, output, overshoot, rate, weight
+from .method_inputs import (
+    BY_MODEL,
+    RATE,
+    RETAIN,
+    chosen,
+    confine,
+    count,
+    latents,
+    later,
+    output,
+    overshoot,
+    rate,
+    weight,
+)
 
 
 class KPOPSettings(io.ComfyNode):
@@ -103,6 +116,7 @@ class KPOPSettings(io.ComfyNode):
                     "concept over them, as in the paper. With 1, lambda 1 and mechanism additive it brings the model back. -1 is 0.",
                     most=100,
                 ),
+                confine("2 for several concepts, 0 for one"),
             ],
             [output()],
         )
@@ -132,6 +146,7 @@ class ESDSettings(io.ComfyNode):
                 ),
                 weight("retain_weight", RETAIN),
                 latents(),
+                confine("0"),
             ],
             [output()],
         )
@@ -161,6 +176,7 @@ class CASettings(io.ComfyNode):
                 ),
                 weight("retain_weight", RETAIN),
                 overshoot("0"),
+                confine("0"),
             ],
             [output()],
         )

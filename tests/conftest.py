@@ -20,10 +20,10 @@ def tiny() -> PocketDenoiser:
 @pytest.fixture(scope="module")
 def few_general_words() -> Iterator[None]:
     """Forty do, where text encoders are not those from whose states a thousand were chosen."""
-    every = general_words.general_words
+    every = general_words.general_prompts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_moments, "general_words", lambda family: every(family)[:40])
-        patch.setattr(general_words, "general_words", lambda family: every(family)[:40])
+        patch.setattr(text_moments, "general_prompts", lambda family: every(family)[:40])
+        patch.setattr(general_words, "general_prompts", lambda family: every(family)[:40])
         yield
 
 

@@ -101,12 +101,15 @@ def _one(args: argparse.Namespace, name: str, out: Path, register: Register, fou
 
 
 def _values(method: str, plan: Plan) -> dict[str, Any]:
-    """Settings that so many names need, as far as the method has them."""
+    """Settings that so many names need, as far as the method has them: KPOP's own for several concepts."""
+    from ..edits import START_TUNES
     from ..evaluation.pocket.tasks import settings_for
+    from ..methods import METHODS
     from ..methods import method as registered
 
     known = registered(method).settings.model_fields
-    many = {"start": "closed form"} if "start" in known and len(plan.entries) > 1 else {}
+    trained = "tune" in known and known["tune"].default in START_TUNES
+    many = METHODS["kpop"].several if trained and len(plan.entries) > 1 else {}
     return settings_for(plan.tasks, known) | many
 
 

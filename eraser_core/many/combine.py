@@ -28,16 +28,16 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..erasing import described
-from ..erasure import Dense, Entry, Erasure, LowRank, check_fits
+from ..erasure import Entry, Erasure, check_fits
 from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
+from ..joint_edit import low_rank, refitted
 from ..request import Request
 from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
 from ..text_readers import TextReader, places
 from .sums import Sums
 
 NAME, PAPER = "combine", "RegMean (arXiv 2212.09849), for erasures"
-MISSED = 1e-4  # of the change's sum of squares, which a rank that is not given leaves out at most
 
 
 class CombineSettings(BaseModel):
@@ -174,7 +174,7 @@ def combine(
     made = described(denoiser, request, NAME, PAPER, settings.model_dump(), entries)
     made = replace(made, facts={**made.facts, "erasure.combined_from": _from(sources)}).to(dtype)
     fitted = tuple(
-        refitted(denoiser.weights("xattn-kv"), made, one.erasure, p)
+        refitted(denoiser.weights("xattn-kv"), made.entries, one.erasure.entries, p)
         for one, own in zip(sources, prompts or [()] * len(sources), strict=True)
         for p in own
     )
@@ -232,52 +232,6 @@ def _solve(
         here = {key: entry for key, entry in one.erasure.entries.items() if key in weights}
         sums.add(here, states_of_one.float())
     return {key: total @ inverse.to(device) for key, total in sums.whole().items()}
-
-
-def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[str, Entry], float]:
-    """All layers' changes by the directions of the text space that most of them read, and what those miss.
-
-    One decomposition serves all layers: sum_l dW_l^T dW_l. The second value is the share of the change on the concepts'
-    prompts (c [d, d]) that is missed. A layer whose change takes fewer numbers as it is stays as it is.
-    """
-    device, d = next((delta.device, delta.shape[1]) for delta in solved.values())
-    grams: dict[int, Tensor] = {}  # by a layer's rows: they say whether it is cut
-    for delta in solved.values():
-        gram = grams.setdefault(len(delta), torch.zeros(d, d, device=device))
-        gram.addmm_(delta.T, delta)
-    of_rows = {rows: gram.cpu().double() for rows, gram in grams.items()}
-    gram_of_all = torch.stack(list(of_rows.values())).sum(0)
-    s, v = torch.linalg.eigh(gram_of_all)
-    s, v = s.flip(0).clamp(min=0), v.flip(1)
-    share = s.cumsum(0) / s.sum().clamp(min=1e-300)
-    r = min(rank or int((share < 1 - MISSED).sum()) + 1, len(s))
-    cut = {rows for rows in of_rows if rank or r * (rows + d) < rows * d}
-    # Half precision holds numbers of one size best: both factors of a direction get the same.
-    even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25)
-    down, up = (v[:, :r] * even).T.float().to(device).contiguous(), (v[:, :r] / even).float().to(device)
-    entries: dict[str, Entry] = {
-        key: LowRank(delta @ up, down) if len(delta) in cut else Dense(delta) for key, delta in solved.items()
-    }
-    # In the concepts' own metric: sum_l || dW_l others others^T C^(1/2) ||^2 over sum_l || dW_l C^(1/2) ||^2
-    others = v[:, r:]
-    rest = sum((others.T @ of_rows[rows] @ others * (others.T @ c @ others)).sum() for rows in cut)
-    whole = float((gram_of_all * c).sum())
-    return entries, (max(float(rest), 0.0) / whole) ** 0.5 if whole > 0 else 0.0
-
-
-def refitted(weights: Mapping[str, Tensor], joint: Erasure, own: Erasure, p: HiddenPrompt) -> HiddenPrompt:
-    """p' [k, d]: what the joint network reads as the file's own network reads p, in the least-squares sense."""
-    d = p.tokens.shape[1]
-    normal, target = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, len(p.tokens), dtype=torch.float64)
-    tokens = p.tokens.cpu().double().T
-    for key in joint.entries.keys() | own.entries.keys():
-        w = weights[key].cpu().double()
-        new = w + joint.entries[key].delta().cpu().double() if key in joint.entries else w
-        old = w + own.entries[key].delta().cpu().double() if key in own.entries else w
-        normal += new.T @ new
-        target += new.T @ (old @ tokens)
-    solved = torch.linalg.solve(normal, target).T
-    return replace(p, tokens=solved.float())
 
 
 def _from(sources: Sequence[Source]) -> str:

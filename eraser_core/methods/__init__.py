@@ -69,8 +69,9 @@ _TEXT_RANK = 8
 # A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
 # Whoever names concepts to retain wants them retained.
 _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
-# Ten concepts trained at once from the model as it is leave half of the others right; from there nearly all: docs/results/many.md.
-_SEVERAL = {"start": "closed form"}
+# Ten concepts trained at once from the model as it is leave half of the others right; from the closed form, and confined to
+# the concepts' texts, nearly all: docs/results/many.md.
+_SEVERAL = {"start": "closed form", "confine": 2.0}
 _POCKET_ROBUST = {"retain_weight": 4.0, "sampler_steps": 16}
 # Never tried: a card of 24 GB has no room for the dense change of a whole network.
 _REAL_ROBUST = _REAL | {"retain_weight": 4.0, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2}

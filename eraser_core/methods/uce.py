@@ -24,7 +24,7 @@ from torch import Tensor
 from ..erasure import Entry
 from ..overshoot import overshoot_field
 from ..request import Request
-from ..text_moments import KEPT, RIDGE, joint_map, own_overshoot
+from ..text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
 from ..text_readers import TextReader
 from ..text_space import ClosedFormSettings, TextSpace, entries, gather
 
@@ -33,8 +33,8 @@ class UCESettings(ClosedFormSettings):
     """`preset` names a version; the other values override it.
 
     moments: ours, for one concept or many; s_p counts in times of all concepts together, l in times of all else.
-    overshoot is 0.5 for one concept and 0 for several there. The authors': current: the last subject token, l 0.5, scales 1. paper: every token from the last subject token on is erased and
-    all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
+    overshoot is 0.3 there. The authors': current: the last subject token, l 0.5, scales 1. paper: every token from the
+    last subject token on is erased and all are preserved, l 0.1, s_p 0.1 (fits the numbers that the slides quote).
     """
 
     preset: Literal["moments", "current", "paper"] = Field(
@@ -57,7 +57,7 @@ def edit(denoiser: TextReader, request: Request, settings: UCESettings) -> dict[
     """The entries of a UCE edit."""
     if settings.preset == "moments":
         weight = (KEPT if settings.s_p is None else settings.s_p) / settings.s_e
-        b = own_overshoot(len(request.targets)) if settings.overshoot is None else settings.overshoot
+        b = OVERSHOOT if settings.overshoot is None else settings.overshoot
         found = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
         return entries(denoiser.weights("xattn-kv"), *found.factors(), settings.layers)
     paper = settings.preset == "paper"

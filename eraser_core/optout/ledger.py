@@ -25,7 +25,7 @@ from ..records import Record, read, same_tensors
 from ..request import Target
 from ..text_moments import ConceptMoments, concept_moments, know_vocabulary, reader_hash, whole_vocabulary
 
-SCHEMA = "1"
+SCHEMA = "2"  # 1 had the general vocabulary as bare words
 EVERY = 50  # names between two writings
 AGAIN = "remove it, and the next run makes it anew"
 

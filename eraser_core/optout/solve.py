@@ -19,7 +19,7 @@ from ..latents import OnFill
 from ..methods import METHODS, Method
 from ..records import OptOutRecord
 from ..request import Request
-from ..text_moments import KEPT, RIDGE, kept_moment, own_overshoot, solved_map
+from ..text_moments import KEPT, OVERSHOOT, RIDGE, kept_moment, solved_map
 from ..text_space import entries
 from ..training import OnStep, read_checkpoint
 from .ledger import Changes, Ledger
@@ -54,8 +54,7 @@ def closed_form(
     """UCE's joint least squares over the whole register, `joint_map` of text_moments.py."""
     kept = Ledger(denoiser, ledger)
     changes = kept.update(plan.request.targets, hooks.on_target)
-    b = own_overshoot(len(plan.request.targets))
-    found = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, b)
+    found = solved_map(kept.sums, kept_moment(denoiser, plan.request, general=True), KEPT, RIDGE, OVERSHOOT)
     method = METHODS[CLOSED]
     made = entries(denoiser.weights("xattn-kv"), *found.factors(), "kv")
     settings = erasing.configure(method, denoiser.family, plan.request, {})

@@ -64,6 +64,12 @@ class Concepts:
     held_out_pairs: tuple[tuple[str, str], ...]  # (object, style) never shown together to the generator
     near_twins: tuple[str, ...]  # drawings too close to an object to be called "other"
 
+    @property
+    def object_templates(self) -> tuple[str, ...]:
+        """The training captions' templates, in every style and in none, with {} for the object."""
+        styled = [t.replace("{style}", s) for t in self.training.object_style for s in self.styles]
+        return tuple(t.replace("{phrase}", "{}") for t in (*self.training.object, *styled))
+
     def split(self, *kinds: Split) -> tuple[Concept, ...]:
         """The objects of these splits, in file order."""
         return tuple(concept for concept in self.objects if concept.split in kinds)

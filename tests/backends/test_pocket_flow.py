@@ -11,7 +11,7 @@ from eraser_core.backends.stored_model import Loading
 from eraser_core.erasing import erase
 from eraser_core.erasure import FrozenEdit
 from eraser_core.errors import ModelError
-from eraser_core.general_words import general_words
+from eraser_core.general_words import general_prompts
 from eraser_core.methods import METHODS
 from eraser_core.models import open_model
 from eraser_core.pocket.model import FLOW_WEIGHTS
@@ -54,7 +54,7 @@ def test_both_pocket_models_know_the_same_words_and_are_not_mistaken_for_each_ot
 def test_a_vocabulary_read_by_one_model_is_not_taken_for_the_others_that_shares_its_text_encoder(model):
     unet = load_pocket_denoiser()
     first, second = whole_vocabulary(unet), whole_vocabulary(model.denoiser)
-    torch.testing.assert_close(second, moment(model.denoiser, general_words("pocket-flow")))
+    torch.testing.assert_close(second, moment(model.denoiser, general_prompts("pocket-flow")))
     assert float((first - second).norm()) > 0.1 * float(second.norm())
     assert reader_hash(unet) == reader_hash(load_pocket_denoiser())
 

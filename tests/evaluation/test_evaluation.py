@@ -112,6 +112,7 @@ COLUMNS = {
     "opening": SHARES | {"kept_with_p1", "kept_with_p1_both", "recovery1_both"},
     "robust": {"esr1", "psr1", "learnt1", "learnt1_strong", "recovery1", "mb", "n"},
     "widths": {"reached", "moved", "concepts"},
+    "general": {"setting", "list", "reached", "moved", "esr1", "kept1"},
     "missed": {"missed", "rank", "mb", "esr1", "psr1", "psr1_retained"},
     "doors": {"model", "names", "solve_s", "text_s", "mb", "rank"},
     "memory_flux": {"preset", "tune", "weights_gb", "peak_gb"},

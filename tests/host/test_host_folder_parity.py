@@ -36,9 +36,9 @@ REQUEST = Request((Target("a church", "a castle", ("a chapel",), ("{}", "a photo
 
 @pytest.fixture(autouse=True)
 def few_general_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    every = general_words.general_words
-    monkeypatch.setattr(text_moments, "general_words", lambda family: every(family)[:40])
-    monkeypatch.setattr(general_words, "general_words", lambda family: every(family)[:40])
+    every = general_words.general_prompts
+    monkeypatch.setattr(text_moments, "general_prompts", lambda family: every(family)[:40])
+    monkeypatch.setattr(general_words, "general_prompts", lambda family: every(family)[:40])
 
 
 def host_names(family: str, own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -74,7 +74,7 @@ def object_task(
     put = concepts.find(anchor)
     kept = [c for c in others if c not in retained and c != put]
     phrases = tuple(with_article(s) for s in synonyms)
-    target = Target(concept.phrase, put.phrase if put else anchor, phrases, _templates(concepts))
+    target = Target(concept.phrase, put.phrase if put else anchor, phrases, concepts.object_templates)
     sheets = {
         "erased": questions(concepts, [(concept, concept.phrase)], n, 0),
         "synonym": questions(concepts, [(concept, s) for s in concept.synonyms if s not in phrases], n, 10_000),
@@ -161,7 +161,7 @@ def category_task(
     if anchor is None:
         anchor = nearest(denoiser, phrase, [p for word, p in concepts.categories.items() if word != category])
     members = tuple(c.phrase for c in concepts.members(category))
-    target = Target(phrase, anchor, members, _templates(concepts))
+    target = Target(phrase, anchor, members, concepts.object_templates)
     request = Request((target,), tuple(c.phrase for c in retained), seed)
     return Task("category", category, target.anchor, tuple(c.name for c in retained), request)
 
@@ -273,13 +273,6 @@ def _drawn(concepts: Concepts, name: str) -> Concept:
             f"{concepts.near(name)}"
         )
     return concept
-
-
-def _templates(concepts: Concepts) -> tuple[str, ...]:
-    """The training captions' templates, in every style and in none, with {} for the concept."""
-    training = concepts.training
-    styled = [t.replace("{style}", s) for t in training.object_style for s in concepts.styles]
-    return tuple(t.replace("{phrase}", "{}") for t in (*training.object, *styled))
 
 
 def questions(concepts: Concepts, pairs: Sequence[tuple[Concept, str]], n: int, first: int) -> tuple[Question, ...]:

@@ -1,0 +1,112 @@
+"""A change confined to the texts that it is for: as before on the concepts, next to nothing on the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from eraser_core.erasing import configure, erase
+from eraser_core.erasure import Dense, Entry, LowRank
+from eraser_core.errors import RequestError
+from eraser_core.hidden_prompt import HiddenPrompt
+from eraser_core.joint_edit import confined, low_rank
+from eraser_core.methods import METHODS
+from eraser_core.models import Model, open_model
+from eraser_core.request import Request, Target
+
+TEMPLATES = ("{}", "a drawing of {}")
+TARGETS = (Target("a guitar", "a violin", (), TEMPLATES), Target("a dog", "a cat", (), TEMPLATES))
+REQUEST = Request(TARGETS, ("a house", "a drum"), 3)
+UNNAMED = ("a whale", "a drawing of a camera", "a gift")
+FEW = {"iterations": 2, "batch": 1, "pool_size": 2, "sampler_steps": 2, "per_trajectory": 1}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return open_model("pocket")
+
+
+@pytest.fixture(scope="module")
+def changes(model: Model) -> dict[str, Entry]:
+    """UCE's authors' edit of both: it moves words that nobody named."""
+    settings = configure(METHODS["uce"], "pocket", REQUEST, {"preset": "current"})
+    return dict(erase(model.denoiser, REQUEST, METHODS["uce"], settings, dtype=torch.float32).erasure.entries)
+
+
+def moved(model: Model, entries: dict[str, Entry], prompt: str) -> torch.Tensor:
+    """dW s of every layer, s the prompt's tokens."""
+    s = model.denoiser.encode([prompt]).tokens[0].T
+    return torch.cat([entry.delta() @ s for entry in entries.values()])
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def test_the_concepts_are_moved_as_before_and_what_nobody_named_is_not(model, changes):
+    found, _ = confined(model.denoiser, REQUEST, changes, (), 2.0)
+    for target in TARGETS:
+        assert distance(moved(model, found, target.concept), moved(model, changes, target.concept)) < 0.25
+    for prompt in UNNAMED:
+        assert float(moved(model, found, prompt).norm()) < 0.4 * float(moved(model, changes, prompt).norm())
+
+
+def test_the_more_the_kept_weigh_the_less_they_and_the_concepts_move(model, changes):
+    little, much = (confined(model.denoiser, REQUEST, changes, (), weight)[0] for weight in (0.5, 50.0))
+    for prompt in (*UNNAMED, "a guitar"):
+        assert float(moved(model, much, prompt).norm()) < float(moved(model, little, prompt).norm())
+
+
+def test_a_hidden_prompt_is_read_as_before(model, changes):
+    p = HiddenPrompt("a guitar", torch.randn(4, 192, generator=torch.Generator().manual_seed(0)), "concatenative", 16)
+    found, (fitted,) = confined(model.denoiser, REQUEST, changes, [p], 2.0)
+    weights = model.denoiser.weights("xattn-kv")
+
+    def read(entries: dict[str, Entry], tokens: torch.Tensor) -> torch.Tensor:
+        return torch.cat([(weights[key] + entry.delta()) @ tokens.T for key, entry in entries.items()])
+
+    wanted = read(changes, p.tokens)
+    assert distance(read(found, fitted.tokens), wanted) < 0.05 < distance(read(found, p.tokens), wanted)
+
+
+def test_what_does_not_read_the_text_stays_as_it_was_trained(model, changes):
+    other = next(iter(model.denoiser.weights("noxattn")))
+    entry = Dense(torch.ones_like(model.denoiser.weights("noxattn")[other]))
+    found, _ = confined(model.denoiser, REQUEST, {**changes, other: entry}, (), 2.0)
+    assert found[other] is entry and not any(found[key] is changes[key] for key in changes)
+
+
+def test_a_training_of_several_concepts_is_confined_and_one_is_not(tiny):
+    kpop, alone = METHODS["kpop"], replace(REQUEST, targets=TARGETS[:1])
+    assert configure(kpop, "pocket", REQUEST, {}).confine == 2.0
+    assert configure(kpop, "pocket", alone, {}).confine == 0.0
+    assert configure(kpop, "pocket", REQUEST, {"tune": "noxattn"}).confine == 0.0
+    assert configure(METHODS["esd"], "pocket", REQUEST, {}).confine == 0.0
+    runs = {}
+    for weight in (0.0, 2.0):
+        settings = configure(kpop, "pocket", REQUEST, {**FEW, "confine": weight})
+        result = erase(tiny, REQUEST, kpop, settings, key_seed=0)
+        s = tiny.encode(UNNAMED).tokens.flatten(0, 1).T
+        runs[weight] = torch.cat([entry.delta() @ s for entry in result.erasure.entries.values()]).norm()
+    assert runs[2.0] < runs[0.0]
+
+
+def test_layers_that_do_not_read_the_text_cannot_be_confined():
+    with pytest.raises(RequestError, match='confine is for changes of what reads the text: it needs tune "xattn-kv"'):
+        configure(METHODS["esd"], "pocket", REQUEST, {"tune": "noxattn", "confine": 1.0})
+
+
+def test_layers_share_the_directions_that_most_of_them_read():
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn(5, 64, generator=generator)
+    layers = {name: torch.randn(out, 5, generator=generator) @ right for name, out in (("a", 300), ("b", 100))}
+    entries, error = low_rank(layers, torch.eye(64, dtype=torch.float64), 0)
+    assert all(isinstance(entry, LowRank) and entry.rank == 5 for entry in entries.values())
+    assert error < 1e-2
+    assert all(distance(entries[name].delta(), delta) < 1e-3 for name, delta in layers.items())
+    assert low_rank(layers, torch.eye(64, dtype=torch.float64), 2)[1] > 0.3
+    # Nothing is gained by factors of a matrix that is full: it stays as it is.
+    full = {"a": torch.randn(64, 64, generator=generator)}
+    assert isinstance(low_rank(full, torch.eye(64, dtype=torch.float64), 0)[0]["a"], Dense)
