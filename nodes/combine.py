@@ -78,7 +78,7 @@ def _inputs() -> list[Any]:
         field(
             io.Float.Input,
             "kept",
-            default=6.0,
+            default=3.0,
             min=0.1,
             max=100.0,
             step=0.5,

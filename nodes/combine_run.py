@@ -22,7 +22,7 @@ def combined(
     """(the erasure, its file, what the node says); nothing is left behind when it raises."""
     folders.new_file(prefix)  # a wrong one is said now, not at the end
     sources = [source(name, erasure) for name, erasure in given]
-    found = combine(denoiser, sources, configured(kept, None), dtype=dtype)
+    found = combine(denoiser, sources, configured(kept), dtype=dtype)
     path = save(found.erasure, None, prefix)
     names = ", ".join(target.concept for target in found.request.targets)
     seconds = found.seconds + found.text_seconds

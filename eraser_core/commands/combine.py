@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hidden-prompt", type=Path, nargs="+", action="extend", default=[], help="their hidden prompts"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the combined file")
-    parser.add_argument("--kept", type=float, help="weight of what is kept, in times of the concepts (default: 6)")
+    parser.add_argument("--kept", type=float, help="weight of what is kept, in times of the concepts (default: 3)")
+    parser.add_argument("--overshoot", type=float, help="how far past the least squares the change goes (default: 0.3)")
     parser.add_argument("--rank", type=int, help="rank of the file (default: as much as it takes)")
     parser.add_argument("--name", default="combined", help="name of the file (default: combined)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from .loading import usable
 
     out = folder.claim(args.out, args.force)
-    settings = configured(args.kept, args.rank)
+    settings = configured(args.kept, args.rank, args.overshoot)
     sources = load_sources(args.erasures)
     prompts = prompts_of(sources, args.hidden_prompt)
     denoiser = open_model(args.model, usable(args.device)).denoiser

@@ -109,7 +109,7 @@ def _values(method: str, plan: Plan) -> dict[str, Any]:
 
     known = registered(method).settings.model_fields
     trained = "tune" in known and known["tune"].default in START_TUNES
-    many = METHODS["kpop"].several if trained and len(plan.entries) > 1 else {}
+    many = dict(METHODS["kpop"].several) if trained and len(plan.entries) > 1 else {}
     return settings_for(plan.tasks, known) | many
 
 

@@ -2,11 +2,12 @@
 
 Every edit of the matrices that read the text acts on text states, so the joint edit is one least-squares solve a layer:
 
-    dW = (sum_i dW_i C_i) (sum_i C_i + w K + l I)^-1                                               (RegMean, arXiv 2212.09849)
+    dW = (1 + b) (sum_i dW_i C_i) (sum_i C_i + w K + l I)^-1                                       (RegMean, arXiv 2212.09849)
 
     dW_i  the change of file i                    C_i  the second moment of the text states of concept i's prompts
     K     the second moment of what is kept: the retained words and anchors of all files, a general vocabulary, ""
     w     such that w K weighs `kept` times as much as all C_i together;  l likewise, `ridge` times all of it
+    b     the overshoot, which makes up for what w K holds back
 
 and the hidden prompt p of file i becomes the p' that the joint network reads as network i read p:
 
@@ -33,7 +34,7 @@ from ..errors import RequestError
 from ..hidden_prompt import HiddenPrompt
 from ..joint_edit import low_rank, refitted
 from ..request import Request
-from ..text_moments import RIDGE, concept_states, kept_moment, normal_matrix
+from ..text_moments import OVERSHOOT, RIDGE, concept_states, kept_moment, normal_matrix
 from ..text_readers import TextReader, places
 from .sums import Sums
 
@@ -46,16 +47,18 @@ class CombineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kept: float = Field(
-        6.0, gt=0, allow_inf_nan=False, description="weight of what is kept, in times of all concepts together"
+        3.0, gt=0, allow_inf_nan=False, description="weight of what is kept, in times of all concepts together"
     )
+    overshoot: float = Field(OVERSHOOT, ge=0, le=4, description="how far past the least squares the change goes")
     ridge: float = Field(RIDGE, gt=0, description="weight of leaving the matrices as they are, in times of the rest")
     general: bool = Field(True, description="keep a general vocabulary too, not only what the files retain")
     rank: int = Field(0, ge=0, description="rank of the file; 0 for as much as holds all but 1e-4 of the change")
 
 
-def configured(kept: float | None, rank: int | None) -> CombineSettings:
+def configured(kept: float | None = None, rank: int | None = None, overshoot: float | None = None) -> CombineSettings:
     """The settings with what was given; RequestError names what cannot be."""
-    given = {name: value for name, value in (("kept", kept), ("rank", rank)) if value is not None}
+    named = {"kept": kept, "rank": rank, "overshoot": overshoot}
+    given = {name: value for name, value in named.items() if value is not None}
     try:
         return CombineSettings.model_validate(given)
     except ValidationError as error:
@@ -225,7 +228,7 @@ def _solve(
     settings: CombineSettings,
 ) -> dict[str, Tensor]:
     """dW [out, d] float32 of every layer that some file changes, on the weights' device."""
-    inverse = torch.linalg.inv(normal_matrix(c, kept, settings.kept, settings.ridge)).float()
+    inverse = (1 + settings.overshoot) * torch.linalg.inv(normal_matrix(c, kept, settings.kept, settings.ridge)).float()
     device = next(iter(weights.values())).device
     sums = Sums(weights, device)
     for one, states_of_one in zip(sources, states, strict=True):
