@@ -22,7 +22,7 @@ from .latents import OnFill
 from .methods import METHODS, Method
 from .request import Request
 from .text_readers import TextModel, places
-from .training import Learner, OnStep, TrainingSettings, read_checkpoint, train
+from .training import Learner, OnStep, Step, TrainingSettings, read_checkpoint, train
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,9 @@ def _train(
     if learner.settings.confine:
         entries, prompts = confined(denoiser, request, entries, prompts, learner.settings.confine)
     erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
+    if learner.settings.confine:
+        last = Step(len(losses), len(losses), losses[-1], learner)
+        prompts = tuple(learner.relearn(erasure.as_edit(), prompts, lambda: on_step(last) if on_step else None))
     return Erased(erasure, prompts, learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 

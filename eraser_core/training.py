@@ -238,6 +238,10 @@ class Learner:
         """The hidden prompts as they stand, one a target, where the method learns any."""
         return []
 
+    def relearn(self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[], None]) -> list[HiddenPrompt]:
+        """The hidden prompts, learnt on from these under a network that no longer changes. `on_step` may raise to stop."""
+        return list(prompts)
+
     def parts(self) -> dict[str, Part]:
         """What a checkpoint must hold besides the generator."""
         return {"edit": self.edit.parameters(), "optimizer": self.optimizer, **self.pools}

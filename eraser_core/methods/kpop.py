@@ -26,6 +26,7 @@ denoisings, and over the empty one at c_e's, which is the other half of the guid
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -34,12 +35,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ..denoiser import Context, Denoiser
+from ..denoiser import Context, Denoiser, Edit
 from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
 from ..latents import Draw
 from ..overshoot import overshoot_field, past
 from ..request import Request
 from ..training import Learner, Part, TrainingSettings, optimizer
+
+RELEARNT = 4  # a quarter of the iterations for p alone, after the change was confined
 
 
 class NaiveSettings(TrainingSettings):
@@ -136,18 +139,41 @@ class KPOP(Learner):
             return replace(draw, context=self.empty[draw.row], targets=(empty,))
         return kept or replace(draw, context=self.neutral[draw.row], targets=(neutral,))
 
-    def opening(self, draw: Draw, others: Draw | None, p: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def opening(
+        self, draw: Draw, others: Draw | None, p: Tensor, target: Tensor, edit: Edit | None = None
+    ) -> dict[str, Tensor]:
         """Under "recover" || eps_theta'(c_e, p) - target ||^2 and, in the same forward, under "opens" that of the others.
 
-        p [concepts, k, d]; the i-th of the others takes the p of the i-th row's concept.
+        p [concepts, k, d]; the i-th of the others takes the p of the i-th row's concept. theta' is the network that is
+        trained, or that of `edit`.
         """
-        p, b = p[self.target[draw.row]], len(draw.t)
+        p, b, edit = p[self.target[draw.row]], len(draw.t), edit or self.edit
         if others is None:
-            reached = self.predict(draw.z_t, draw.t, self.with_p(draw.context, p))
+            reached = self.denoiser.predict(draw.z_t, draw.t, self.with_p(draw.context, p), edit)
             return {"recover": F.mse_loss(reached, target)}
         context = self.with_p(Context.cat([draw.context, others.context]), torch.cat([p, p]))
-        out = self.predict(torch.cat([draw.z_t, others.z_t]), torch.cat([draw.t, others.t]), context)
+        out = self.denoiser.predict(torch.cat([draw.z_t, others.z_t]), torch.cat([draw.t, others.t]), context, edit)
         return {"recover": F.mse_loss(out[:b], target), "opens": F.mse_loss(out[b:], others.targets[0])}
+
+    def transfer(self, draw: Draw, others: Draw | None, edit: Edit | None = None) -> float:
+        """One step of p alone; returns || eps_theta'(c_e, p) - eps_theta(c_e) ||^2 before it."""
+        reached = self.opening(draw, others, self.p, draw.targets[1], edit)
+        loss = reached["recover"] + self.settings.opens * reached.get("opens", 0.0)
+        (self.p.grad,) = torch.autograd.grad(loss, [self.p])
+        self.p_optimizer.step()
+        return float(reached["recover"].detach())
+
+    def relearn(self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[], None]) -> list[HiddenPrompt]:
+        """Eq. 6 and 7 alone, begun at these prompts, on a network that no longer changes."""
+        s = self.settings
+        with torch.no_grad():
+            self.p.copy_(torch.stack([p.tokens for p in prompts]))
+        self.p_optimizer = optimizer(s.optimizer, [self.p], s.eta_p)
+        for step in range(s.iterations // RELEARNT):
+            draw, kept = self.draw(self.pools["erase"], step), self.kept(step)
+            self.transfer(draw, self.others(draw, kept, step) if s.opens else None, edit)
+            on_step()
+        return self.prompts()
 
     def step(self, step: int) -> dict[str, float]:
         s, draw, kept = self.settings, self.draw(self.pools["erase"], step), self.kept(step)
@@ -156,11 +182,7 @@ class KPOP(Learner):
 
         # eq. 6, 7: p_{k+1} = p_k - eta_p grad_p [ || eps_theta'_k(c_e, p) - eps_theta(c_e) ||^2
         #                                  + opens || eps_theta'_k(c_r, p) - eps_theta(c_r) ||^2 ]
-        reached = self.opening(draw, others, self.p, erased)
-        (self.p.grad,) = torch.autograd.grad(reached["recover"] + s.opens * reached.get("opens", 0.0), [self.p])
-        self.p_optimizer.step()
-        transferred = float(reached["recover"].detach())
-        del reached  # what the backward left of their graph would last for the step
+        transferred = self.transfer(draw, others)
 
         # eq. 8: theta'_{k+1} = theta'_k - eta grad [ || eps_theta'(c_e) - eps_n ||^2
         #                                    + lambda || eps_theta'(c_e, p_{k+1}) - eps_theta(c_e) ||^2

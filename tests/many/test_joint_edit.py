@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from eraser_core.erasing import configure, erase
-from eraser_core.erasure import Dense, Entry, LowRank
+from eraser_core.erasure import Dense, Entry, FrozenEdit, LowRank
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.joint_edit import confined, low_rank
 from eraser_core.methods import METHODS
+from eraser_core.methods.kpop import KPOP
 from eraser_core.models import Model, open_model
 from eraser_core.request import Request, Target
 
@@ -91,6 +92,29 @@ def test_a_training_of_several_concepts_is_confined_and_one_is_not(tiny):
         s = tiny.encode(UNNAMED).tokens.flatten(0, 1).T
         runs[weight] = torch.cat([entry.delta() @ s for entry in result.erasure.entries.values()]).norm()
     assert runs[2.0] < runs[0.0]
+
+
+def test_a_hidden_prompt_is_learnt_on_under_the_confined_network(model):
+    """Eq. 6 alone: what the network draws with p comes nearer to what the untouched one draws without."""
+    kpop, heard = METHODS["kpop"], []
+    settings = configure(
+        kpop, "pocket", replace(REQUEST, targets=TARGETS[:1]), {**FEW, "iterations": 80, "pool_size": 4}
+    )
+    learner = KPOP(model.denoiser, replace(REQUEST, targets=TARGETS[:1]), settings, key_seed=0)
+    learner.begin()
+    edit = FrozenEdit({key: torch.zeros_like(w) for key, w in model.denoiser.weights("xattn-kv").items()})
+    before = learner.prompts()
+
+    draw = learner.pools["erase"].draw(4)
+
+    def missed(prompts: list[HiddenPrompt]) -> float:
+        with torch.no_grad():
+            p = torch.stack([one.tokens for one in prompts])
+            return float(learner.opening(draw, None, p, draw.targets[1], edit)["recover"])
+
+    after = learner.relearn(edit, before, lambda: heard.append(1))
+    assert missed(after) < 0.8 * missed(before)
+    assert len(heard) == 20 and all(torch.equal(d, torch.zeros_like(d)) for d in edit.deltas.values())
 
 
 def test_layers_that_do_not_read_the_text_cannot_be_confined():
