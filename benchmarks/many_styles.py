@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import common
@@ -33,13 +33,13 @@ from eraser_core.models import Model, open_model
 STYLES = ("ink", "clay", "twemoji", "blob", "fluent", "pixel")
 KEY = ("way", "kept_style", "n", "seed")
 COLUMNS = ("way", "kept_style", "seed", "n", "esr1", "style1", "recovery1", "seconds")
-# name, method, settings
-WAYS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("UCE, moments", "uce", {}),
-    ("UCE, its authors' code", "uce", {"preset": "current"}),
-    ("Double Projections", "dp", {}),
-    ("KPOP", "kpop", more_steps("kpop")),
-)
+# name: method, settings
+WAYS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "UCE, moments": ("uce", {}),
+    "UCE, its authors' code": ("uce", {"preset": "current"}),
+    "Double Projections": ("dp", {}),
+    "KPOP": ("kpop", more_steps("kpop")),
+}
 
 
 def scored(
@@ -66,8 +66,8 @@ def scored(
     return row
 
 
-def run(model: Model, rows: common.Rows, kept: str, seed: int, n: int, smoke: bool) -> None:
-    """Every way for one kept style."""
+def run(model: Model, rows: common.Rows, kept: str, ways: Collection[str], seed: int, n: int, smoke: bool) -> None:
+    """Every one of these ways for one kept style."""
     concepts = common.concepts_of(model)
     styles = [style for style in STYLES if style != kept]
     tasks = [style_task(concepts, model.denoiser, s, anchor=kept, retain=[kept], seed=seed) for s in styles]
@@ -81,7 +81,8 @@ def run(model: Model, rows: common.Rows, kept: str, seed: int, n: int, smoke: bo
 
     if not rows.has({**named, "way": "untouched"}):
         add("untouched", None, (), None)
-    for way, method, values in WAYS:
+    for way in ways:
+        method, values = WAYS[way]
         if rows.has({**named, "way": way}) or (method == "kpop" and kept not in (STYLES[0], STYLES[-1])):
             continue
         values = {**values, **common.SMOKE} if smoke and method == "kpop" else values
@@ -96,13 +97,14 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=200, help="pictures a share")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--styles", nargs="*", default=STYLES, choices=STYLES, help="which styles are kept, one a row")
+    parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--smoke", action="store_true", help="one kept style, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
     rows = common.Rows("many_styles_smoke" if args.smoke else "many_styles", KEY, fresh=args.smoke)
     model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
     for kept in STYLES[:1] if args.smoke else args.styles:
-        run(model, rows, kept, args.seed, 5 if args.smoke else args.images, args.smoke)
+        run(model, rows, kept, args.ways, args.seed, 5 if args.smoke else args.images, args.smoke)
     means = common.means(rows.rows, ("way",), ("esr1", "style1", "recovery1"))
     tables = common.table(means, ("way", "runs", "esr1", "style1", "recovery1")), common.table(rows.rows, COLUMNS)
     common.show(rows.path.stem, "\n".join(tables))
