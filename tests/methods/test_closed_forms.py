@@ -201,16 +201,16 @@ def test_layers_choose_what_is_edited(tiny):
     assert all(".to_v." in key for key in result.erasure.entries) and len(result.erasure.entries) == 7
 
 
-def test_one_concept_is_moved_past_its_anchor_and_several_are_not(tiny):
+def test_one_concept_and_several_are_moved_past_their_anchors(tiny):
     guitar, church = Target("a guitar", "a violin", (), ("{}",)), Target("a church", "a mosque", (), ("{}",))
 
     def change(targets, **values):
         made = erase(tiny, Request(targets, ("a bus",)), METHODS["uce"], METHODS["uce"].settings(**values)).erasure
         return next(iter(made.entries.values())).delta()
 
-    alone, papers = change((guitar,)), change((guitar,), overshoot=0.0)
-    assert torch.allclose(alone, 1.5 * papers, rtol=1e-2, atol=1e-3 * float(papers.abs().max()))
-    assert not torch.allclose(alone, papers, rtol=1e-2)
-    both = change((guitar, church))
-    assert torch.allclose(both, change((guitar, church), overshoot=0.0))
-    assert not torch.allclose(both, change((guitar, church), overshoot=0.5))
+    for targets in ((guitar,), (guitar, church)):
+        ours, papers = change(targets), change(targets, overshoot=0.0)
+        assert torch.allclose(ours, 1.3 * papers, rtol=1e-2, atol=1e-3 * float(papers.abs().max()))
+        assert not torch.allclose(ours, papers, rtol=1e-2)
+    alone = change((guitar,), preset="current")
+    assert torch.allclose(alone, change((guitar,), preset="current", overshoot=0.0))  # the authors' code has none

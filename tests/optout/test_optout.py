@@ -26,7 +26,7 @@ from eraser_core.optout.run import Order, check_folder, make
 from eraser_core.optout.said import optout_of
 from eraser_core.optout.solve import Hooks
 from eraser_core.request import Target
-from eraser_core.text_moments import joint_map
+from eraser_core.text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
 from eraser_core.training import Step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,7 +178,7 @@ def test_the_sums_give_what_uce_solves_for(model, tmp_path):
     assert main([*call, str(tmp_path / "out")]) == 0
     found = load_erasure(tmp_path / "out" / "pocket" / "optout.safetensors").as_edit()
     request = planned(model, Entry(name="guitar", kind="object"), Entry(name="dog", kind="object")).request
-    left, right = joint_map(model.denoiser, request, 9.0, 1e-4, 0.0, general=True).factors()
+    left, right = joint_map(model.denoiser, request, KEPT, RIDGE, OVERSHOOT, general=True).factors()
     for key, w in model.denoiser.weights("xattn-kv").items():
         expected = w.double() @ left @ right.T
         assert (found.deltas[key].double() - expected).norm() < 0.002 * expected.norm()
