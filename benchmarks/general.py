@@ -98,6 +98,13 @@ def influenced(case: Case, weight: float, overshoot: float) -> TextMap:
     return case.solved((1 - SHARE) * kept / kept.trace() + SHARE * again / again.trace(), weight, overshoot)
 
 
+def without_their_names(case: Case, weight: float, overshoot: float) -> TextMap:
+    """As in prompts, but for the names of the objects that are scored: what the vocabulary does for words that it lacks."""
+    gone = set(general_prompts_with(case.model.denoiser.family, [c.name for c in case.of.unnamed]))
+    prompts = [prompt for prompt in _prompts(case) if prompt not in gone]
+    return case.solved(case.named + GENERAL * moment(case.model.denoiser, prompts), weight, overshoot)
+
+
 def _prompts(case: Case) -> list[str]:
     family = case.model.denoiser.family
     gone = set(general_prompts_with(family, case.phrases()))
@@ -110,6 +117,7 @@ SETTINGS: Mapping[str, Callable[[Case], TextMap]] = {
     "in prompts, weight 4.5, overshoot 0": lambda case: in_prompts(case, KEPT, 0.0),
     "in prompts, weight 4.5, overshoot 0.3 (default)": lambda case: in_prompts(case, KEPT, OVERSHOOT),
     "in prompts, weight 4.5, overshoot 0.5": lambda case: in_prompts(case, KEPT, 0.5),
+    "in prompts, without the scored names": lambda case: without_their_names(case, KEPT, OVERSHOOT),
     "in prompts, the most moved once more": lambda case: influenced(case, KEPT, OVERSHOOT),
 }
 
