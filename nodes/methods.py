@@ -116,7 +116,7 @@ class KPOPSettings(io.ComfyNode):
                     "concept over them, as in the paper. With 1, lambda 1 and mechanism additive it brings the model back. -1 is 0.",
                     most=100,
                 ),
-                confine("2 for several concepts, 0 for one"),
+                confine("0, for several concepts 2"),
             ],
             [output()],
         )

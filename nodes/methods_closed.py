@@ -31,7 +31,7 @@ class UCESettings(io.ComfyNode):
                 weight("l", "Weight of leaving the matrices as they are. -1 is the preset's."),
                 weight("s_e", "Weight of erasing. -1 is 1."),
                 weight("s_p", "Weight of preserving what is retained. -1 is the preset's."),
-                overshoot("0.3 with moments, else 0"),
+                overshoot("the preset's: 0.3 with moments, else 0"),
             ],
             [output(solved=True)],
         )

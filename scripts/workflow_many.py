@@ -34,7 +34,7 @@ def combine_shared_erasures(digest: str = "") -> Graph:
     latent = empty_latent(graph)
     texts = {name: encode(graph, clip, f"a {name}", f"{name} ") for name in ("guitar", "church", "dog", "truck")}
     graph.section("Combine")
-    values = {"erasure_names": EXAMPLE, "kept": 6.0, "precision": "fp16", "filename_prefix": "loras/combined"}
+    values = {"erasure_names": EXAMPLE, "kept": 3.0, "precision": "fp16", "filename_prefix": "loras/combined"}
     graph.add(
         "combine",
         INJECT,

@@ -90,7 +90,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "model": model(),
         "clip": clip(),
         "erasure_names": "example_guitar.safetensors",
-        "kept": 6.0,
+        "kept": 3.0,
         "precision": "fp16",
         "filename_prefix": "loras/bad",
         "erasure_1": ERASURE,

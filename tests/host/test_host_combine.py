@@ -17,7 +17,7 @@ from eraser_core.erasure import load_erasure
 from eraser_core.many.combine import CombineSettings, combine, source
 from eraser_core.models import open_model
 
-COMBINE = {"model": ["ckpt", 0], "clip": ["ckpt", 1], "erasure_names": "", "kept": 6.0, "precision": "fp16"}
+COMBINE = {"model": ["ckpt", 0], "clip": ["ckpt", 1], "erasure_names": "", "kept": 3.0, "precision": "fp16"}
 COMBINE |= {"filename_prefix": "loras/combined"}
 
 
