@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from .methods import METHODS, Method
 from .request import Request
 from .text_readers import TextModel, places
 from .training import Learner, OnStep, Step, TrainingSettings, read_checkpoint, train
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,13 @@ def _train(
     losses = train(learner, on_step, checkpoint, facts | {"key_seed": learner.key_seed}, done)
     entries, prompts = learner.edit.entries(), tuple(learner.prompts())
     if learner.settings.confine:
+        log.info("the change is confined to the concepts' texts, and hidden prompts are learnt on")
         entries, prompts = confined(denoiser, request, entries, prompts, learner.settings.confine)
     erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
     if learner.settings.confine:
-        last = Step(len(losses), len(losses), losses[-1], learner)
-        prompts = tuple(learner.relearn(erasure.as_edit(), prompts, lambda: on_step(last) if on_step else None))
+        # Not the last step once more: hosts draw a picture at that.
+        again = Step(len(losses) - 1, len(losses), losses[-1], learner)
+        prompts = tuple(learner.relearn(erasure.as_edit(), prompts, lambda: on_step(again) if on_step else None))
     return Erased(erasure, prompts, learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 

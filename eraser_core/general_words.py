@@ -46,6 +46,11 @@ def general_prompts(family: str) -> tuple[str, ...]:
 
 
 def general_prompts_with(family: str, phrases: Collection[str]) -> list[str]:
-    """Those of the general prompts in which a word of the phrases occurs, but for articles and the like."""
+    """Those of the general prompts whose own word is one of the phrases', but for articles and the like.
+
+    Of the pocket models' prompts also those that name it as a style.
+    """
     named = {word for phrase in phrases for word in split_words(phrase)} - LITTLE
-    return [prompt for prompt in general_prompts(family) if named.intersection(split_words(prompt))]
+    pairs = zip(general_words(family), general_prompts(family), strict=False)
+    whole = family in FAMILIES
+    return [prompt for word, prompt in pairs if named.intersection(split_words(prompt) if whole else [word])]

@@ -17,16 +17,17 @@ from .denoiser import Denoiser
 from .erasure import Dense, Entry, LowRank
 from .hidden_prompt import HiddenPrompt
 from .request import Request
-from .text_moments import RIDGE, concept_states, kept_moment, normal_matrix
+from .text_moments import RIDGE, concept_moments, kept_moment, normal_matrix
 from .text_readers import TextReader, places
 
+NEAR = 1e-7  # weight of staying near p, in times of the mean of what reads it
 MISSED = 1e-4  # of the change's sum of squares, which a rank that is not given leaves out at most
 
 
 def confined(
     denoiser: Denoiser, request: Request, entries: Mapping[str, Entry], prompts: Sequence[HiddenPrompt], weight: float
 ) -> tuple[dict[str, Entry], tuple[HiddenPrompt, ...]]:
-    """dW' of every layer, and the hidden prompts that its network reads as the one with dW read them.
+    """dW' of every layer, and the hidden prompts fitted to it as `refitted` says.
 
     `weight` is that of what is kept, in times of the concepts: the request's retained words and anchors, and the general
     vocabulary. Changes of what does not read the text stay as they are.
@@ -41,12 +42,22 @@ def confined(
 
 
 def _at(place: TextReader, request: Request, entries: Mapping[str, Entry], weight: float) -> dict[str, Entry]:
-    states = torch.cat([concept_states(place, target).s for target in request.targets])
-    c = states.T @ states
+    first, *others = request.targets
+    c = concept_moments(place, first).c
+    for target in others:
+        c.add_(concept_moments(place, target).c)
     normal = normal_matrix(c, kept_moment(place, request, general=True), weight, RIDGE)
     projection = torch.linalg.solve(normal, c).T.float()  # C (C + w K + l I)^-1, both symmetric
-    changes = {key: entry.delta().float() for key, entry in entries.items()}
-    return low_rank({key: delta @ projection.to(delta.device) for key, delta in changes.items()}, c, 0)[0]
+    found: dict[str, Entry] = {}
+    whole: dict[str, Tensor] = {}
+    for key, entry in entries.items():
+        if isinstance(entry, LowRank):  # it keeps the rank that was asked for
+            down = entry.down.float()
+            found[key] = LowRank(entry.up, down @ projection.to(down.device), entry.alpha)
+        else:
+            delta = entry.delta().float()
+            whole[key] = delta @ projection.to(delta.device)
+    return found | (low_rank(whole, c, 0)[0] if whole else {})
 
 
 def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[str, Entry], float]:
@@ -83,15 +94,22 @@ def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[s
 def refitted(
     weights: Mapping[str, Tensor], joint: Mapping[str, Entry], own: Mapping[str, Entry], p: HiddenPrompt
 ) -> HiddenPrompt:
-    """p' [k, d]: what a network with the change `joint` reads as one with the change `own` reads p, by least squares."""
+    """p' [k, d]: what a network with the change `joint` reads as one with the change `own` reads p, by least squares.
+
+    It stays near p where the matrices see nothing: a transformer may have one, which is wider than high. Matrices that read a
+    pooled text are left out, since p is none.
+    """
     d = p.tokens.shape[1]
     normal, target = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, len(p.tokens), dtype=torch.float64)
     tokens = p.tokens.cpu().double().T
-    for key in joint.keys() | own.keys():
+    for key in (joint.keys() | own.keys()) & weights.keys():
         w = weights[key].cpu().double()
+        if w.shape[1] != d:
+            continue
         new = w + joint[key].delta().cpu().double() if key in joint else w
         old = w + own[key].delta().cpu().double() if key in own else w
         normal += new.T @ new
         target += new.T @ (old @ tokens)
-    solved = torch.linalg.solve(normal, target).T
-    return replace(p, tokens=solved.float())
+    ridge = NEAR * normal.trace() / d * torch.eye(d, dtype=torch.float64)
+    moved = torch.linalg.solve(normal + ridge, target - normal @ tokens)
+    return replace(p, tokens=(tokens + moved).T.float())

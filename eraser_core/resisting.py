@@ -72,6 +72,10 @@ class ResistingSettings(TrainingSettings):
     def suits(self, request: Request) -> None:
         """See `TrainingSettings.suits`; and a map of the text is refused."""
         super().suits(request)
+        if self.confine:
+            raise RequestError(
+                "a change that is confined to the concepts' texts resists no learnt context: leave confine at 0"
+            )
         if self.tune == "text":
             raise RequestError(
                 'learnt contexts cannot be resisted by a map of the text: set tune to "all" or "noxattn"'

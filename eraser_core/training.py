@@ -358,4 +358,6 @@ def train(
         if checkpoint and time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
             save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
             saved = time.monotonic()
+    if checkpoint and learner.settings.confine:  # what follows may be stopped too
+        save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
     return losses

@@ -170,8 +170,8 @@ class KPOP(Learner):
             self.p.copy_(torch.stack([p.tokens for p in prompts]))
         self.p_optimizer = optimizer(s.optimizer, [self.p], s.eta_p)
         for step in range(s.iterations // RELEARNT):
-            draw, kept = self.draw(self.pools["erase"], step), self.kept(step)
-            self.transfer(draw, self.others(draw, kept, step) if s.opens else None, edit)
+            draw = self.draw(self.pools["erase"], step)
+            self.transfer(draw, self.others(draw, self.kept(step), step) if s.opens else None, edit)
             on_step()
         return self.prompts()
 

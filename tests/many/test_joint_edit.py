@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eraser_core.erasing import configure, erase
+from eraser_core.erasing import configure, erase, resume
 from eraser_core.erasure import Dense, Entry, FrozenEdit, LowRank
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import HiddenPrompt
-from eraser_core.joint_edit import confined, low_rank
+from eraser_core.joint_edit import confined, low_rank, refitted
 from eraser_core.methods import METHODS
 from eraser_core.methods.kpop import KPOP
 from eraser_core.models import Model, open_model
@@ -115,6 +115,55 @@ def test_a_hidden_prompt_is_learnt_on_under_the_confined_network(model):
     after = learner.relearn(edit, before, lambda: heard.append(1))
     assert missed(after) < 0.8 * missed(before)
     assert len(heard) == 20 and all(torch.equal(d, torch.zeros_like(d)) for d in edit.deltas.values())
+
+
+def test_a_low_rank_change_keeps_its_rank(model, changes):
+    found, _ = confined(model.denoiser, REQUEST, changes, (), 2.0)
+    assert all(isinstance(e, LowRank) and e.rank == changes[key].rank for key, e in found.items())
+    whole, _ = confined(model.denoiser, REQUEST, {key: Dense(e.delta()) for key, e in changes.items()}, (), 2.0)
+    assert all(distance(found[key].delta(), whole[key].delta()) < 0.02 for key in found)
+
+
+def test_a_prompt_stays_where_it_was_in_what_a_wide_matrix_does_not_read():
+    g = torch.Generator().manual_seed(0)
+    w, change = torch.randn(8, 32, generator=g), 0.1 * torch.randn(8, 32, generator=g)
+    p = HiddenPrompt("a guitar", torch.randn(4, 32, generator=g), "concatenative", 16)
+    fitted = refitted(
+        {"a": w, "pooled": torch.ones(8, 5)}, {"a": Dense(change)}, {"pooled": Dense(torch.ones(8, 5))}, p
+    )
+    assert distance((w + change) @ fitted.tokens.T, w @ p.tokens.T) < 1e-3
+    unseen = torch.linalg.qr((w + change).T, mode="complete").Q[:, 8:]  # what the matrix maps to nothing
+    assert torch.allclose(fitted.tokens @ unseen, p.tokens @ unseen, atol=1e-3)
+
+
+def test_all_of_the_cross_attention_is_trained_and_what_reads_the_text_is_confined(tiny):
+    settings = configure(METHODS["kpop"], "pocket", REQUEST, {**FEW, "iterations": 4, "tune": "xattn"})
+    assert settings.confine == 2.0
+    result = erase(tiny, REQUEST, METHODS["kpop"], settings, key_seed=0)
+    assert len(result.prompts) == 2 and any("to_q" in key for key in result.erasure.entries)
+
+
+def test_a_run_that_is_stopped_while_its_prompts_are_learnt_on_goes_on_from_there(tiny, tmp_path):
+    kpop, path = METHODS["kpop"], tmp_path / "c.safetensors"
+    settings, calls = configure(kpop, "pocket", REQUEST, {**FEW, "iterations": 8}), []
+
+    def stop(step):
+        calls.append(step.step)
+        if len(calls) > 8:  # the first of those after the training
+            raise KeyboardInterrupt
+
+    whole = erase(tiny, REQUEST, kpop, settings, key_seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        erase(tiny, REQUEST, kpop, settings, key_seed=0, on_step=stop, checkpoint=path)
+    again = resume(tiny, METHODS, path)
+    assert len(again.losses) == 8 and again.erasure.hash() == whole.erasure.hash()
+    pairs = zip(again.prompts, whole.prompts, strict=True)
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in pairs)
+
+
+def test_what_resists_learnt_contexts_cannot_be_confined():
+    with pytest.raises(RequestError, match="resists no learnt context: leave confine at 0"):
+        configure(METHODS["locked"], "pocket", REQUEST, {"tune": "xattn-kv", "confine": 1.0})
 
 
 def test_layers_that_do_not_read_the_text_cannot_be_confined():
