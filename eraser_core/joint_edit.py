@@ -96,16 +96,17 @@ def refitted(
 ) -> HiddenPrompt:
     """p' [k, d]: what a network with the change `joint` reads as one with the change `own` reads p, by least squares.
 
-    It stays near p where the matrices see nothing: a transformer may have one, which is wider than high. Matrices that read a
-    pooled text are left out, since p is none.
+    It stays near p where the matrices see nothing: a transformer may have one, which is wider than high. Matrices of another
+    width are left out: they read a pooled text, or what a projection makes of the tokens. Where all are, p stays as it is.
     """
     d = p.tokens.shape[1]
+    reading = [key for key in (joint.keys() | own.keys()) & weights.keys() if weights[key].shape[1] == d]
+    if not reading:
+        return p
     normal, target = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, len(p.tokens), dtype=torch.float64)
     tokens = p.tokens.cpu().double().T
-    for key in (joint.keys() | own.keys()) & weights.keys():
+    for key in reading:
         w = weights[key].cpu().double()
-        if w.shape[1] != d:
-            continue
         new = w + joint[key].delta().cpu().double() if key in joint else w
         old = w + own[key].delta().cpu().double() if key in own else w
         normal += new.T @ new

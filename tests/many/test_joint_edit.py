@@ -132,6 +132,7 @@ def test_a_prompt_stays_where_it_was_in_what_a_wide_matrix_does_not_read():
         {"a": w, "pooled": torch.ones(8, 5)}, {"a": Dense(change)}, {"pooled": Dense(torch.ones(8, 5))}, p
     )
     assert distance((w + change) @ fitted.tokens.T, w @ p.tokens.T) < 1e-3
+    assert refitted({"pooled": torch.ones(8, 5)}, {}, {"pooled": Dense(torch.ones(8, 5))}, p) is p
     unseen = torch.linalg.qr((w + change).T, mode="complete").Q[:, 8:]  # what the matrix maps to nothing
     assert torch.allclose(fitted.tokens @ unseen, p.tokens @ unseen, atol=1e-3)
 
