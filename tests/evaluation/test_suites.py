@@ -208,7 +208,7 @@ def test_force_draws_a_changed_erasure_again_and_keeps_the_others(whole, erasure
     shutil.copytree(whole, out)
     before = done_files(out)
     loaded = load_erasure(erasure)
-    scaled = {key: Dense(0.5 * entry.delta()) for key, entry in loaded.entries.items()}
+    scaled = {key: Dense(0.05 * entry.delta()) for key, entry in loaded.entries.items()}  # so little erases nothing
     other.parent.mkdir()
     replace(loaded, entries=scaled).save(other)
     changed = words(other, out)
