@@ -63,16 +63,9 @@ class Case:
 
     def solved(self, kept: Tensor, weight: float, overshoot: float) -> TextMap:
         """The joint map with this moment of what is kept."""
-        c, towards = (torch.stack([f(one) for one in self.states]).sum(0) for f in (_moment, _towards))
+        c = torch.stack([one.s.T @ one.s for one in self.states]).sum(0)
+        towards = torch.stack([(one.g - one.s).T @ one.s for one in self.states]).sum(0)
         return TextMap((1 + overshoot) * towards, normal_matrix(c, kept, weight, RIDGE))
-
-
-def _moment(one: ConceptStates) -> Tensor:
-    return one.s.T @ one.s
-
-
-def _towards(one: ConceptStates) -> Tensor:
-    return (one.g - one.s).T @ one.s
 
 
 def words_alone(case: Case, weight: float, overshoot: float) -> TextMap:

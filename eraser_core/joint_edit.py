@@ -17,7 +17,7 @@ from .denoiser import Denoiser
 from .erasure import Dense, Entry, LowRank
 from .hidden_prompt import HiddenPrompt
 from .request import Request
-from .text_moments import RIDGE, concept_moments, kept_moment, normal_matrix
+from .text_moments import RIDGE, kept_moment, normal_matrix, summed_moments
 from .text_readers import TextReader, places
 
 NEAR = 1e-7  # weight of staying near p, in times of the mean of what reads it
@@ -42,10 +42,7 @@ def confined(
 
 
 def _at(place: TextReader, request: Request, entries: Mapping[str, Entry], weight: float) -> dict[str, Entry]:
-    first, *others = request.targets
-    c = concept_moments(place, first).c
-    for target in others:
-        c.add_(concept_moments(place, target).c)
+    c = summed_moments(place, request.targets).c
     normal = normal_matrix(c, kept_moment(place, request, general=True), weight, RIDGE)
     projection = torch.linalg.solve(normal, c).T.float()  # C (C + w K + l I)^-1, both symmetric
     found: dict[str, Entry] = {}
@@ -81,8 +78,9 @@ def low_rank(solved: Mapping[str, Tensor], c: Tensor, rank: int) -> tuple[dict[s
     # Half precision holds numbers of one size best: both factors of a direction get the same.
     even = (s[:r] / len(solved)).clamp(min=1e-30).pow(0.25)
     down, up = (v[:, :r] * even).T.float().to(device).contiguous(), (v[:, :r] / even).float().to(device)
+    # A copy of `down` each: tensors that share memory are not written to files.
     entries: dict[str, Entry] = {
-        key: LowRank(delta @ up, down) if len(delta) in cut else Dense(delta) for key, delta in solved.items()
+        key: LowRank(delta @ up, down.clone()) if len(delta) in cut else Dense(delta) for key, delta in solved.items()
     }
     # In the concepts' own metric: sum_l || dW_l others others^T C^(1/2) ||^2 over sum_l || dW_l C^(1/2) ||^2
     others = v[:, r:]
@@ -100,7 +98,7 @@ def refitted(
     width are left out: they read a pooled text, or what a projection makes of the tokens. Where all are, p stays as it is.
     """
     d = p.tokens.shape[1]
-    reading = [key for key in (joint.keys() | own.keys()) & weights.keys() if weights[key].shape[1] == d]
+    reading = [key for key, w in weights.items() if w.shape[1] == d and (key in joint or key in own)]
     if not reading:
         return p
     normal, target = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, len(p.tokens), dtype=torch.float64)

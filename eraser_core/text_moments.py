@@ -105,6 +105,17 @@ def concept_moments(denoiser: TextReader, target: Target) -> ConceptMoments:
     return ConceptMoments(found.s.T @ found.s, (found.g - found.s).T @ found.s)
 
 
+def summed_moments(denoiser: TextReader, targets: Sequence[Target]) -> ConceptMoments:
+    """The sums of the moments of all concepts. They are read one after the other: memory does not grow with the list."""
+    first, *others = targets
+    total = concept_moments(denoiser, first)
+    for target in others:
+        found = concept_moments(denoiser, target)
+        total.c.add_(found.c)
+        total.towards.add_(found.towards)
+    return total
+
+
 def kept_moment(denoiser: TextReader, request: Request, general: bool) -> Tensor:
     """K [d, d]: retained prompts and anchors in the targets' templates, and GENERAL times the general vocabulary.
 
@@ -214,14 +225,8 @@ def joint_map(
 
     UCE's least squares with each concept counted once, however many its templates, and with all tokens of a prompt.
     """
-    first, *others = request.targets
-    found = concept_moments(denoiser, first)
-    c, towards = found.c, found.towards
-    for target in others:
-        found = concept_moments(denoiser, target)
-        c.add_(found.c)
-        towards.add_(found.towards)
-    return solved_map(ConceptMoments(c, towards), kept_moment(denoiser, request, general), weight, ridge, overshoot)
+    sums = summed_moments(denoiser, request.targets)
+    return solved_map(sums, kept_moment(denoiser, request, general), weight, ridge, overshoot)
 
 
 def solved_map(sums: ConceptMoments, kept: Tensor, weight: float, ridge: float, overshoot: float) -> TextMap:

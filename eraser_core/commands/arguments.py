@@ -23,19 +23,8 @@ DEVICE_HELP = "auto, cpu, cuda, mps (default: auto, the fastest that is there)"
 METHODS = ("kpop", "naive", "esd", "ca", "robust", "locked", "uce", "time", "dp")
 DTYPES = ("fp16", "bf16", "fp32")
 SETTINGS = (
-    *(
-        "iterations",
-        "batch",
-        "tune",
-        "rank",
-        "null_space",
-        "kept_energy",
-        "start",
-        "confine",
-        "optimizer",
-        "eta",
-        "retain_weight",
-    ),
+    *("iterations", "batch", "tune", "rank", "null_space", "kept_energy"),
+    *("start", "confine", "optimizer", "eta", "retain_weight"),
     *("guidance", "sampler_steps", "latents", "latents_from", "pool_size", "per_trajectory", "refresh_every"),
     *("mechanism", "k", "lambda", "eta_p", "opens", "recovery_target", "overshoot", "layers", "directions"),
     *(

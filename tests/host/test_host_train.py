@@ -132,6 +132,21 @@ def test_the_files_hold_the_run_and_the_key_is_in_the_prompt_alone(host: Client,
     assert "key_seed" not in json.dumps(dict(erasure.facts))
 
 
+def test_two_concepts_are_confined_and_written_in_full_precision(host: Client) -> None:
+    """What a user queues: several concepts by KPOP, its file by the stock loader, the picture of the node's MODEL."""
+    before = files(host, "loras")
+    prompt = training(concepts="church\nguitar", anchor="a castle\na violin", precision="fp32")
+    prompt |= graphs.picture("sanitized", "a church", ["train", 0])
+    prompt |= {"lora": graphs.core_lora(["train", 3])} | graphs.picture("core lora", "a church", ["lora", 0])
+    outputs = host.run(prompt)
+    (name,) = files(host, "loras") - before
+    erasure = load_erasure(host.base / "output" / "loras" / name)
+    assert json.loads(erasure.facts["erasure.settings"])["confine"] == 2.0
+    prompts, _ = load_prompts(host.base / "output" / "hidden_prompts" / name)
+    assert [p.concept for p in prompts] == ["a church", "a guitar"]
+    assert np.array_equal(host.images(outputs, "core lora")[0], host.images(outputs, "sanitized")[0])
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_stock_loader_and_apply_node_give_the_same_picture_from_the_file(
     host: Client, trained: dict[str, Any], strength: float

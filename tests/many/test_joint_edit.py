@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eraser_core.erasing import configure, erase, resume
-from eraser_core.erasure import Dense, Entry, FrozenEdit, LowRank
+from eraser_core.erasure import Dense, Entry, Erasure, FrozenEdit, LowRank
 from eraser_core.errors import RequestError
 from eraser_core.hidden_prompt import HiddenPrompt
 from eraser_core.joint_edit import confined, low_rank, refitted
@@ -135,6 +135,17 @@ def test_a_prompt_stays_where_it_was_in_what_a_wide_matrix_does_not_read():
     assert refitted({"pooled": torch.ones(8, 5)}, {}, {"pooled": Dense(torch.ones(8, 5))}, p) is p
     unseen = torch.linalg.qr((w + change).T, mode="complete").Q[:, 8:]  # what the matrix maps to nothing
     assert torch.allclose(fitted.tokens @ unseen, p.tokens @ unseen, atol=1e-3)
+
+
+def test_a_confined_change_is_saved_in_full_precision(model, changes, tmp_path):
+    """Tensors that share memory cannot be written, and rounding to half precision would have parted them."""
+    dense = {key: Dense(entry.delta()) for key, entry in changes.items()}
+    found, _ = confined(model.denoiser, REQUEST, dense, (), 2.0)
+    names = {key.rpartition(".")[0]: key.replace(".", "_") for key in found}
+    made = Erasure(found, names, "pocket", model.denoiser.base_hash, {})
+    pointers = {entry.down.data_ptr() for entry in found.values() if isinstance(entry, LowRank)}
+    assert len(pointers) == len(found)
+    made.save(tmp_path / "e.safetensors")
 
 
 def test_all_of_the_cross_attention_is_trained_and_what_reads_the_text_is_confined(tiny):
