@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 
-def overshoot_field(default: float | None = 0.0) -> Any:
-    """The setting b; None where it depends on others."""
+def overshoot_field(default: float = 0.0) -> Any:
+    """The setting b."""
     return Field(
         default,
         ge=0,

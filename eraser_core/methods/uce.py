@@ -15,10 +15,11 @@ once, or one of two words, then leave the rest as it is (docs/results/many.md).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..erasure import Entry
@@ -27,6 +28,12 @@ from ..request import Request
 from ..text_moments import KEPT, OVERSHOOT, RIDGE, joint_map
 from ..text_readers import TextReader
 from ..text_space import ClosedFormSettings, TextSpace, entries, gather
+
+# The two versions of the authors' code; the defaults are those of moments.
+_AUTHORS: Mapping[str, Mapping[str, float]] = {
+    "current": {"l": 0.5, "s_p": 1.0, "overshoot": 0.0},
+    "paper": {"l": 0.1, "s_p": 0.1, "overshoot": 0.0},
+}
 
 
 class UCESettings(ClosedFormSettings):
@@ -40,10 +47,15 @@ class UCESettings(ClosedFormSettings):
     preset: Literal["moments", "current", "paper"] = Field(
         "moments", description="moments for one concept or many; current and paper are the authors' code"
     )
-    l: float | None = Field(None, gt=0, description="weight of leaving W as it is")
+    l: float = Field(RIDGE, gt=0, description="weight of leaving W as it is")
     s_e: float = Field(1.0, gt=0, description="weight of erasing")
-    s_p: float | None = Field(None, ge=0, description="weight of preserving")
-    overshoot: float | None = overshoot_field(None)
+    s_p: float = Field(KEPT, ge=0, description="weight of preserving")
+    overshoot: float = overshoot_field(OVERSHOOT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**_AUTHORS.get(values.get("preset", ""), {}), **values}
 
 
 def solve(space: TextSpace, l: float, s_e: float, s_p: float, b: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -56,14 +68,10 @@ def solve(space: TextSpace, l: float, s_e: float, s_p: float, b: float = 0.0) ->
 def edit(denoiser: TextReader, request: Request, settings: UCESettings) -> dict[str, Entry]:
     """The entries of a UCE edit."""
     if settings.preset == "moments":
-        weight = (KEPT if settings.s_p is None else settings.s_p) / settings.s_e
-        b = OVERSHOOT if settings.overshoot is None else settings.overshoot
-        found = joint_map(denoiser, request, weight, settings.l or RIDGE, b, general=True)
+        weight = settings.s_p / settings.s_e
+        found = joint_map(denoiser, request, weight, settings.l, settings.overshoot, general=True)
         return entries(denoiser.weights("xattn-kv"), *found.factors(), settings.layers)
     paper = settings.preset == "paper"
     space = gather(denoiser, request, "from_last" if paper else "last", "all" if paper else "last")
-    l = settings.l or (0.1 if paper else 0.5)
-    s_p = settings.s_p if settings.s_p is not None else (0.1 if paper else 1.0)
-    return entries(
-        denoiser.weights("xattn-kv"), *solve(space, l, settings.s_e, s_p, settings.overshoot or 0.0), settings.layers
-    )
+    solved = solve(space, settings.l, settings.s_e, settings.s_p, settings.overshoot)
+    return entries(denoiser.weights("xattn-kv"), *solved, settings.layers)

@@ -212,5 +212,7 @@ def test_one_concept_and_several_are_moved_past_their_anchors(tiny):
         ours, papers = change(targets), change(targets, overshoot=0.0)
         assert torch.allclose(ours, 1.3 * papers, rtol=1e-2, atol=1e-3 * float(papers.abs().max()))
         assert not torch.allclose(ours, papers, rtol=1e-2)
+    said = METHODS["uce"].settings(preset="paper", s_p=0.2).model_dump()  # what the file and the node say
+    assert (said["l"], said["s_p"], said["overshoot"]) == (0.1, 0.2, 0.0)
     alone = change((guitar,), preset="current")
     assert torch.allclose(alone, change((guitar,), preset="current", overshoot=0.0))  # the authors' code has none
