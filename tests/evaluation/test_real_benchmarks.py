@@ -71,7 +71,7 @@ def test_many_opt_outs(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("benchmark", ["many_styles"], indirect=True)
 def test_all_styles_but_one(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = smoke(benchmark, "many_styles", monkeypatch)
-    assert {r["way"] for r in rows} == {"untouched", *(way for way, _, _ in benchmark.WAYS)}
+    assert {r["way"] for r in rows} == {"untouched", *benchmark.WAYS}
     assert {r["kept_style"] for r in rows} == {"ink"}
 
 
