@@ -105,6 +105,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16, help="pictures a share")
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
+    parser.add_argument("--overshoots", type=float, nargs="*", help="of those of the ways (default: all)")
     parser.add_argument("--list", action="store_true", help="ten objects in one closed form")
     parser.add_argument("--smoke", action="store_true", help="one object, a few steps and pictures")
     args = parser.parse_args()
@@ -118,7 +119,7 @@ def main() -> int:
         method, settings, overshoots = WAYS[way]
         for concept in args.objects[:1] if args.smoke else args.objects:
             task = common.task_of(model, concept, True, 0, n)
-            for b in overshoots:
+            for b in overshoots if args.overshoots is None else args.overshoots:
                 key = {"way": way, "overshoot": b, "concept": concept, "n": n}
                 if rows.has(key):
                     continue

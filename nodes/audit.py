@@ -14,6 +14,7 @@ from .host.preview import say
 from .host.schema import auto, checked, field, node_schema
 
 WHICH = ("quick", "all", "chosen")
+NONE = "(none)"
 
 
 class AuditErasure(io.ComfyNode):
@@ -43,8 +44,8 @@ class AuditErasure(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, erasure_name: str = FROM_SOCKET, **_: Any) -> str:
-        return folders.file_hash(folders.LORAS, erasure_name)
+    def fingerprint_inputs(cls, erasure_name: str = FROM_SOCKET, second_lora: str = NONE, **_: Any) -> str:
+        return "".join(folders.file_hash(folders.LORAS, name) for name in (erasure_name, second_lora))
 
     @classmethod
     def validate_inputs(cls, erasure_name: str = "") -> bool | str:
@@ -138,6 +139,15 @@ def _inputs() -> list[Any]:
             optional=True,
             tooltip="Where the folder with the page is made, below ComfyUI's output folder. The erasure's name and a mark of "
             "the settings are added.",
+            advanced=True,
+        ),
+        field(
+            io.Combo.Input,
+            "second_lora",
+            options=[NONE, *folders.names(folders.LORAS)],
+            default=NONE,
+            optional=True,
+            tooltip="A LoRA, or another erasure, that the attack 'settings' puts on top of this one: people stack LoRAs.",
             advanced=True,
         ),
     ]

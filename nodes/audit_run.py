@@ -24,6 +24,7 @@ from eraser_core.evaluation.suites.manifest import slug
 from eraser_core.plain_lora import is_plain, read_lora
 
 from .apply import FROM_SOCKET
+from .audit import NONE
 from .compare import as_tensor
 from .host import folders
 from .host import model as host_model
@@ -82,6 +83,7 @@ def _run(
     keys = _keys(values.get("hidden_prompt"), given.erasure)
     asked: dict[str, Any] = {"anchor": (values.get("anchor") or "").strip(), "hidden": keys}
     asked |= {"images": values["images"], "seed": values["seed"]}
+    asked["beside"] = _second(values.get("second_lora") or NONE, subject, hidden)
     names = [concept] if concept else list(targets_of(given.erasure))
     cases = [case_of(subject, given.erasure, one, **asked) for one in names]
     out = _place(prefix, given.name, cases)
@@ -131,6 +133,14 @@ def _given(name: str, erasure: Erasure | None, concept: str, subject: HostModel,
         )
     lora = read_lora(path, subject.denoiser)
     return Given(lora.erasure, path, path.stem, lora.note, plain=True)
+
+
+def _second(name: str, subject: HostModel, hidden: Any) -> Erasure | None:
+    """The second LoRA, which may be an erasure."""
+    if name == NONE:
+        return None
+    path = folders.find(folders.LORAS, name, hidden)
+    return read_lora(path, subject.denoiser).erasure if is_plain(path) else load_erasure(path)
 
 
 def _keys(prompts: Any, erasure: Erasure) -> Sequence[Any]:

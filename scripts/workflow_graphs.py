@@ -234,7 +234,7 @@ def audit_an_erasure(digest: str = "") -> Graph:
     model, clip, vae = checkpoint(graph)
     graph.section("Attack")
     values = {"attacks": "chosen", "chosen": "negative\nalgebra", "concept": "", "images": 4, "seed": 0, "anchor": ""}
-    values |= {"steps": 8, "folder_prefix": "audits/audit"}
+    values |= {"steps": 8, "folder_prefix": "audits/audit", "second_lora": "(none)"}
     inputs: dict[str, Any] = {"model": model, "clip": clip, "vae": vae, "erasure_name": EXAMPLE, **values}
     graph.add("audit", TEXTS, "ConceptEraser_AuditErasure", **inputs)
     shared_file(graph, "audit", digest)

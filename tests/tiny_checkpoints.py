@@ -57,13 +57,14 @@ def text_config(width: int, act: str, layers: int = 2) -> CLIPTextConfig:
 def build(family: str, seed: int = 0) -> dict[str, nn.Module]:
     """The parts of a model: `unet`, `text_encoder`, for SDXL `text_encoder_2`, `vae`."""
     torch.manual_seed(seed)
+    layers = 3 if family == "sdxl" else 2  # of SDXL's the last but one is read, which hosts want to be no first one
     parts: dict[str, nn.Module] = {"unet": UNet2DConditionModel(**UNETS[family]), "vae": AutoencoderKL(**VAE)}
     if family == "sd2":
         parts["text_encoder"] = CLIPTextModel(text_config(TEXT_WIDTH, "gelu"))
     else:
-        parts["text_encoder"] = CLIPTextModel(text_config(TEXT_WIDTH, "quick_gelu"))
+        parts["text_encoder"] = CLIPTextModel(text_config(TEXT_WIDTH, "quick_gelu", layers))
     if family == "sdxl":
-        parts["text_encoder_2"] = CLIPTextModelWithProjection(text_config(SECOND_WIDTH, "gelu"))
+        parts["text_encoder_2"] = CLIPTextModelWithProjection(text_config(SECOND_WIDTH, "gelu", layers))
     for part in parts.values():
         for name, parameter in part.named_parameters():
             if parameter.dim() == 1 and "norm" in name:  # else every norm would be the same

@@ -99,6 +99,7 @@ class Setting(Record):
     steps: int
     guidance: float
     prompt_hash: str = ""
+    beside_hash: str = ""
 
     def goes_on(self, before: Setting) -> bool:
         """Whether an audit of `before` may go on as this one: all is the same, or the hidden prompt is new."""
@@ -113,7 +114,7 @@ class Setting(Record):
 
 def key_of(settings: Sequence[Setting]) -> str:
     """The same for several concepts."""
-    said = json.dumps([setting.model_dump(exclude={"prompt_hash"}) for setting in settings])
+    said = json.dumps([setting.model_dump(exclude={"prompt_hash"}, exclude_defaults=True) for setting in settings])
     return hashlib.sha256(said.encode("utf-8")).hexdigest()[:8]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..erasure import Erasure
 from ..errors import OutputError, RequestError
-from ..evaluation.attacks.case import Attack, Case, Opened
+from ..evaluation.attacks.case import Attack, Case
 from ..evaluation.attacks.registry import ATTACKS, QUICK
+from ..evaluation.attacks.seam import Opened
 from ..evaluation.knows import ENOUGH
 from ..evaluation.report.grid import png
 from ..evaluation.suites.manifest import slug
@@ -61,6 +63,7 @@ def audit(
     hidden: Sequence[HiddenPrompt] = (),
     images: int = 16,
     seed: int = 0,
+    beside: Erasure | None = None,
     note: str = "",
     on_attack: OnAttack | None = None,
     on_plan: OnPlan | None = None,
@@ -68,16 +71,16 @@ def audit(
     """Ask of an erasure how one of its concepts can be brought back. Neither the erasure nor the model is written to.
 
     `attacks` are names of `ATTACKS`. `concept` chooses the target, and names it where the file does not, with its `anchor`.
-    `hidden` are the erasure's hidden prompts. `images` pictures a share. `note` is said on the page. With `out` the page,
-    audit.json and pictures are written there after every attack, and attacks that an earlier audit of the same kind finished
-    there are not run again. `on_plan` hears about how many forward rows it will take, those with gradient three times.
+    `hidden` are the erasure's hidden prompts. `images` pictures a share. `beside` is a second LoRA, for the attack by
+    settings. `note` is said on the page. With `out` the page, audit.json and pictures are written there after every attack, and
+    attacks that an earlier audit of the same kind finished there are not run again. `on_plan` hears about how many forward rows it will take, those with gradient three times.
     `on_attack` hears (number, count, name) before each attack, and once more with number = count and no name; what it raises
     stops the audit.
 
     RequestError: another family or base, no target, a concept that the untouched model does not draw, no such attack.
     OutputError: `out` holds an audit of something else.
     """
-    case = case_of(model, erasure, concept, anchor, hidden=hidden, images=images, seed=seed)
+    case = case_of(model, erasure, concept, anchor, hidden=hidden, images=images, seed=seed, beside=beside)
     work = _work(case, name, chosen(attacks), out, note)
     if on_plan:
         on_plan(work.rows())
@@ -96,6 +99,7 @@ def audit_all(
     hidden: Sequence[HiddenPrompt] = (),
     images: int = 16,
     seed: int = 0,
+    beside: Erasure | None = None,
     note: str = "",
     anew: bool = False,
     on_attack: OnAttack | None = None,
@@ -107,7 +111,8 @@ def audit_all(
     `anew` replaces what is there.
     """
     names: list[str | None] = [concept] if concept else [*targets_of(erasure)] or [None]
-    cases = [case_of(model, erasure, one, anchor, hidden=hidden, images=images, seed=seed) for one in names]
+    asked: dict[str, Any] = {"hidden": hidden, "images": images, "seed": seed, "beside": beside}
+    cases = [case_of(model, erasure, one, anchor, **asked) for one in names]
     wanted = chosen(attacks)
     with locked(out / LOCK, out):
         sweep(out)
@@ -168,6 +173,7 @@ def setting_of(case: Case) -> Setting:
         steps=case.examiner.steps,
         guidance=case.examiner.guidance,
         prompt_hash=prompts_hash(case.hidden) if case.hidden else "",
+        beside_hash="" if case.beside is None else case.beside.hash(),
     )
 
 

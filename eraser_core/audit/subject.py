@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..erasure import Erasure, check_fits
 from ..errors import RequestError
-from ..evaluation.attacks.case import Case, Opened
+from ..evaluation.attacks.case import Case
+from ..evaluation.attacks.seam import Opened
 from ..hidden_prompt import HiddenPrompt
 from ..pocket.concepts import with_article, without_article
 from ..request import Request, Target
@@ -24,13 +25,19 @@ def case_of(
     hidden: Sequence[HiddenPrompt] = (),
     images: int = 16,
     seed: int = 0,
+    beside: Erasure | None = None,
 ) -> Case:
-    """The case of one concept; nothing is drawn. RequestError: another family or base, no such target, an unknown word."""
+    """The case of one concept; nothing is drawn. `beside` is a second LoRA, for the attack by settings.
+
+    RequestError: another family or base, no such target, an unknown word, a second LoRA that does not fit.
+    """
     target, retained = target_of(erasure, concept, anchor)
     check_base(model, erasure)
+    if beside is not None:
+        check_fits(beside, model.denoiser.family, model.denoiser.all_weights())
     target = _drawable(model, target)
     keys = sorted(hidden, key=lambda key: without_article(key.concept) != without_article(target.concept))
-    return Case(model, erasure, target, retained, n=images, seed=seed, hidden=keys)
+    return Case(model, erasure, target, retained, n=images, seed=seed, hidden=keys, beside=beside)
 
 
 def targets_of(erasure: Erasure) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from ..errors import ModelError
 
 LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
 MERGES = Path(__file__).resolve().parent / "vocabulary" / "clip_merges.txt.gz"
 # OpenAI's own pattern (CLIP, simple_tokenizer.py): contractions, runs of letters, single digits, the rest
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -48,6 +49,17 @@ class ClipTokens:
         """Start, words, end: no more than there is room for."""
         return [self._start, *self._words(prompt)[: LENGTH - 2], self.end]
 
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of every token by its number; "" for a piece of a word, a mark, or what is no letter."""
+        known = self._tokenizer.get_vocab()
+        words = [""] * (1 + max(known.values()))
+        for token, i in known.items():
+            word = token.removesuffix(END_OF_WORD)
+            whole = word != token and word.isascii() and word.isalpha()
+            words[i] = word if whole and self._words(word) == [i] else ""
+        return tuple(words)
+
     def _words(self, prompt: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(prompt, add_special_tokens=False).ids
         return ids
@@ -57,7 +69,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """The shipped words with their ids, and the merges that make them."""
     merges = _merges(gzip.decompress(MERGES.read_bytes()).decode("utf-8"))
     letters = byte_letters()
-    words = [*letters, *(letter + "</w>" for letter in letters), *(a + b for a, b in merges), START, END]
+    words = [*letters, *(letter + END_OF_WORD for letter in letters), *(a + b for a, b in merges), START, END]
     return {word: i for i, word in enumerate(words)}, merges
 
 
@@ -87,7 +99,7 @@ def _merges(text: str) -> list[tuple[str, str]]:
 
 
 def _tokens(words: dict[str, int], merges: list[tuple[str, str]]) -> ClipTokens:
-    tokenizer = Tokenizer(models.BPE(words, merges, unk_token=END, end_of_word_suffix="</w>"))
+    tokenizer = Tokenizer(models.BPE(words, merges, unk_token=END, end_of_word_suffix=END_OF_WORD))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )

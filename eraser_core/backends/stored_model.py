@@ -19,8 +19,9 @@ from .diffusers import Budget, DiffusersDenoiser
 from .ldm_keys import diffusers_to_ldm
 from .modules import filled
 from .prediction import Said
+from .spelled import SpelledDenoiser, SpelledText
 from .tensor_files import TensorFiles
-from .text_encoders import Encoder, StoredText
+from .text_encoders import Encoder
 
 Memory = Literal["normal", "low"]
 SCALE = 8  # pixels a latent pixel
@@ -117,8 +118,8 @@ def read(model: StoredModel, loading: Loading) -> DiffusersDenoiser:
     )
     pixels = (side * SCALE, side * SCALE)
     text_dtype = torch.float32 if loading.device.startswith("cpu") else None
-    text = StoredText(model.tokens, lambda: model.read_text(loading.device, text_dtype, pixels))
-    return DiffusersDenoiser(
+    text = SpelledText(model.tokens, lambda: model.read_text(loading.device, text_dtype, pixels))
+    return SpelledDenoiser(
         model.family,
         unet,
         text,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ..denoiser import Context
@@ -23,6 +23,13 @@ class Encoder(Protocol):
     """What turns the first n tokens of prompts into a context while it is in memory; `pooled` is right for all of them only."""
 
     def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context: ...
+
+    @property
+    def words(self) -> Sequence[nn.Embedding]:
+        """The words' embeddings [words, d] of each text encoder."""
+
+    def ids(self, tokens: ClipTokens, prompts: Sequence[str]) -> list[Tensor]:
+        """[len(prompts), 77] for each text encoder, on its device: they are padded in other ways."""
 
 
 class StoredText:
@@ -67,10 +74,14 @@ class OneEncoder:
 
     def __init__(self, model: CLIPTextModel, pad: int):
         self._model, self._pad = model, pad
+        self.words = (model.get_input_embeddings(),)
+
+    def ids(self, tokens: ClipTokens, prompts: Sequence[str]) -> list[Tensor]:
+        return [tokens.ids(prompts, self._pad).to(self._model.device)]
 
     def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context:
-        ids = tokens.ids(prompts, self._pad)[:, :n].to(self._model.device)
-        return Context(self._model(input_ids=ids).last_hidden_state.float())
+        (ids,) = self.ids(tokens, prompts)
+        return Context(self._model(input_ids=ids[:, :n]).last_hidden_state.float())
 
 
 class TwoEncoders:
@@ -81,11 +92,15 @@ class TwoEncoders:
 
     def __init__(self, first: CLIPTextModel, second: CLIPTextModelWithProjection, pixels: tuple[int, int]):
         self._first, self._second, self._pixels = first, second, pixels
+        self.words = (first.get_input_embeddings(), second.get_input_embeddings())
+
+    def ids(self, tokens: ClipTokens, prompts: Sequence[str]) -> list[Tensor]:
+        return [tokens.ids(prompts, pad).to(self._first.device) for pad in (tokens.end, OPEN_CLIP_PAD)]
 
     def __call__(self, tokens: ClipTokens, prompts: Sequence[str], n: int = LENGTH) -> Context:
-        device = self._first.device
-        one = self._first(input_ids=tokens.ids(prompts, tokens.end)[:, :n].to(device), output_hidden_states=True)
-        two = self._second(input_ids=tokens.ids(prompts, OPEN_CLIP_PAD)[:, :n].to(device), output_hidden_states=True)
+        device, (first, second) = self._first.device, self.ids(tokens, prompts)
+        one = self._first(input_ids=first[:, :n], output_hidden_states=True)
+        two = self._second(input_ids=second[:, :n], output_hidden_states=True)
         words = torch.cat([one.hidden_states[-2].float(), two.hidden_states[-2].float()], -1)
         height, width = self._pixels
         sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32, device=device)

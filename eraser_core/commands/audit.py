@@ -13,6 +13,7 @@ from .checks import seed, whole
 if TYPE_CHECKING:
     from ..erasure import Erasure
     from ..hidden_prompt import HiddenPrompt
+    from ..plain_lora import Named
 
 log = logging.getLogger(__name__)
 # What the engine registers, by name: looking there brings torch. tests/audit compares.
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="its hidden prompt, for the attack with keys; further ones are other concepts' keys",
     )
+    parser.add_argument(
+        "--lora", type=Path, metavar="FILE", help="a second LoRA, or erasure, that the attack by settings puts on top"
+    )
     parser.add_argument("--steps", type=whole(1, 1000), help="sampling steps of the pictures (default: the model's)")
     parser.add_argument("--suite-seed", type=seed, default=0, help="seed of the pictures' noise (default: 0)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the attacks (default: 0)")
@@ -90,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     ours = (args.out / FILE).is_file() and not args.force
     out = args.out if ours and args.out.is_dir() else folder.claim(args.out, args.force)
     model = open_model(args.model, usable(args.device), steps=args.steps, suite_seed=args.suite_seed)
-    note = ""
+    note, beside = "", _second(args.lora, model.denoiser)
     if erasure is None:
         lora = read_lora(args.erasure, model.denoiser)
         erasure, note = lora.erasure, lora.note
@@ -110,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         hidden=keys,
         images=args.images,
         seed=args.seed,
+        beside=beside,
         note=note,
         anew=args.force,
         on_attack=say,
@@ -124,6 +129,16 @@ def run(args: argparse.Namespace) -> int:
         write_beside(args.erasure, erasure.hash(), found)
     log.info("written: %s", out / PAGE)
     return 0
+
+
+def _second(path: Path | None, model: Named) -> Erasure | None:
+    """The second LoRA, which may be an erasure."""
+    from ..erasure import load_erasure
+    from ..plain_lora import is_plain, read_lora
+
+    if path is None:
+        return None
+    return read_lora(path, model).erasure if is_plain(path) else load_erasure(path)
 
 
 def _keys(args: argparse.Namespace, erasure: Erasure | None) -> list[HiddenPrompt]:

@@ -2,83 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
-import torch
-from torch import Tensor
 
-from eraser_core.backends.pocket import PocketDenoiser
-from eraser_core.denoiser import Context, Rows
-from eraser_core.errors import RequestError
+from eraser_core.denoiser import Rows
 from eraser_core.evaluation.attacks.case import GRADIENT
 from eraser_core.evaluation.examiner import Examiner
 from eraser_core.models import GUIDANCE, SHIPPED, STEPS
 from eraser_core.pocket import Concepts, load_concepts, load_judge
 
 from . import model as host_model
-from .denoiser import HostDenoiser
-from .preview import Clock, check_vae, decode, show
-
-
-class AuditedDenoiser(HostDenoiser):
-    """A MODEL that attacks draw with, and that reads pictures through its VAE."""
-
-    def __init__(self, model: Any, clip: Any, vae: Any):
-        super().__init__(model, clip, *2 * (host_model.own_size(model),))
-        check_vae(vae, self)
-        self._vae = vae
-        if self.family not in SHIPPED:
-            self.use("low")  # attacks take gradients of eight pictures at once
-
-    def excess(self, prompt: str) -> int:
-        """How many of a prompt's words are in further chunks; RequestError for a word that the model has never heard."""
-        unknown: list[str] = getattr(self._tokenizer(), "unknown_words", lambda text: [])(prompt)
-        if unknown:
-            raise RequestError(f"the model does not know the word {unknown[0]!r}")
-        return sum(1 for chunk in self._sections(prompt, words=True)[1:] for _, _, word in chunk if word != 0)
-
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Latents [b, c, h / 8, w / 8] of pictures [b, 3, h, w] in [0, 1], in the model's scale."""
-        latents = self._vae.encode(images.movedim(1, -1)).clone()
-        self.release()  # the host may have moved the UNet out for the VAE
-        return self._model.model.process_latent_in(latents).float().to(self.device)
-
-    @torch.no_grad()
-    def decode_images(self, latents: Tensor) -> Tensor:
-        """Pictures [b, 3, h, w] in [0, 1], on the CPU."""
-        return decode(self._vae, self, latents).movedim(-1, 1)
-
-
-class AuditedPocket(AuditedDenoiser):
-    """The shipped pocket model, whose words' embeddings the engine reads from its own copy of the same file."""
-
-    def __init__(self, model: Any, clip: Any, vae: Any, own: PocketDenoiser):
-        super().__init__(model, clip, vae)
-        self._own = own
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        return self._own.vocabulary
-
-    @property
-    def word_embeddings(self) -> Tensor:
-        return self._own.word_embeddings
-
-    def encode_changed(self, prompts: Sequence[str], change: Callable[[Tensor], Tensor]) -> Context:
-        context = self._own.encode_changed(prompts, change)
-        return context.with_tokens(context.tokens.to(self.device))
-
-    def _encode(self, prompt: str) -> Context:
-        """A prompt that is too long loses its end, as in the engine."""
-        if self.excess(prompt):
-            context = self._own.encode([prompt])
-            return context.with_tokens(context.tokens.to(self.device))
-        return super()._encode(prompt)
+from .audited_denoiser import AuditedDenoiser
+from .preview import Clock, show
+from .spelled import SPELLED, AuditedPocket, SpelledDenoiser
 
 
 @dataclass(frozen=True)
@@ -94,7 +33,8 @@ def opened(model: Any, clip: Any, vae: Any, steps: int) -> HostModel:
     """The MODEL, with the pocket models' judge where it is one of those. `steps` 0 is what suits the model."""
     family = host_model.family(model)
     if family not in SHIPPED:
-        denoiser = AuditedDenoiser(model, clip, vae)
+        kind = SpelledDenoiser if family in SPELLED else AuditedDenoiser
+        denoiser = kind(model, clip, vae)
         examiner = Examiner(denoiser, denoiser.decode_images, None, guidance=GUIDANCE, steps=steps or STEPS)
         return HostModel(denoiser, examiner, None)
     own = SHIPPED[family](str(model.load_device))

@@ -100,9 +100,32 @@ def test_the_anchor_as_a_negative_prompt_brings_it_back(case, monkeypatch):
 def test_a_weak_file_brings_it_back_and_more_steps_do_not(case, monkeypatch):
     monkeypatch.setattr(settings, "GUIDANCE", ())
     monkeypatch.setattr(settings, "STRENGTHS", (0.1,))
+    monkeypatch.setattr(settings, "SIZES", {})
     fewer, more, weak = settings.run(case)
     assert (fewer.label, more.label) == ("4 steps", "16 steps")
     assert share(more) == 0 and share(weak) >= 0.75
+
+
+def test_pictures_of_other_sizes_are_judged_at_the_models_own(model, erasure, monkeypatch):
+    for name in ("GUIDANCE", "STRENGTHS"):
+        monkeypatch.setattr(settings, name, ())
+    case = Case(model, erasure, TARGET, n=8)
+    _, _, larger, wider = settings.run(case)
+    assert (larger.label, wider.label) == tuple(settings.SIZES)
+    assert larger.erased.hits + wider.erased.hits == 0 and larger.untouched.hits + wider.untouched.hits >= 4
+    assert {images.shape[-2:] for f in (larger, wider) for images in f.shown.values()} == {(64, 64)}
+    assert not torch.equal(larger.shown["untouched"], case.plain(False)[: len(larger.shown["untouched"])])
+
+
+def test_a_second_lora_on_top_may_undo_the_first(model, erasure, monkeypatch):
+    for name in ("GUIDANCE", "STRENGTHS"):
+        monkeypatch.setattr(settings, name, ())
+    monkeypatch.setattr(settings, "SIZES", {})
+    against = replace(erasure, entries={k: LowRank(-e.up, e.down, e.alpha) for k, e in erasure.entries.items()})
+    for second, comes_back in ((against, True), (none(erasure), False)):
+        found = settings.run(Case(model, erasure, TARGET, n=N, beside=second))[-1]
+        assert found.label == "a second LoRA" and (share(found) >= 0.75) == comes_back
+        assert share(found, "untouched") >= 0.75
 
 
 def test_algebra_undoes_a_closed_form(case):

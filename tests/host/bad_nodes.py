@@ -194,6 +194,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "anchor": "",
         "steps": 4,
         "folder_prefix": "audits/bad",
+        "second_lora": "(none)",
     },
     "ShareErasure": {
         "erasure_name": "erasure.safetensors",
@@ -301,6 +302,10 @@ AUDIT: list[Bad] = rows(
     ({"concept": "dog"}, "does not erase 'dog': it erases a church"),
     ({"anchor": "mosque"}, "says itself what is drawn"),
     ({"attacks": "some"}, "attacks"),
+    ({"second_lora": "gone.safetensors"}, "second_lora is 'gone.safetensors'"),
+    ({"second_lora": "cut.safetensors"}, "not a whole safetensors file"),
+    ({"second_lora": "foreign.safetensors"}, "was made for another kind of model"),
+    ({"second_lora": "sd1.safetensors"}, "family 'sd1'"),
     ({"chosen": ""}, "the box 'chosen' is empty"),
     ({"chosen": " , "}, "the box 'chosen' is empty"),
     ({"chosen": "algebra\nmagic"}, "the box 'chosen': there is no attack 'magic'"),

@@ -52,7 +52,7 @@ ORDER = {
     "erasure_5 erasure_6 erasure_7 erasure_8",
     "ShareErasure": "erasure_name licence base author folder_prefix picture",
     "AuditErasure": "model clip vae erasure_name attacks chosen concept images seed erasure hidden_prompt anchor steps "
-    "folder_prefix",
+    "folder_prefix second_lora",
 }
 
 

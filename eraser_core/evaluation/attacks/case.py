@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...denoiser import Context, Denoiser, Edit
-from ...erasure import Erasure, FrozenEdit
+from ...denoiser import Context, Edit
+from ...erasure import Erasure, FrozenEdit, stack
 from ...errors import RequestError
 from ...hidden_prompt import HiddenPrompt
-from ...pocket.concepts import Concepts, without_article
+from ...pocket.concepts import without_article
 from ...pocket.drawings import drawings, drawn_by_hand
 from ...request import Target, fill
 from ...sampling import noise_for, sample
-from ..examiner import BATCH, Examiner
+from ..examiner import BATCH
 from ..metrics.objects import Rate
 from ..pocket.tasks import category_of, questions, style_questions
+from .seam import Opened, Seeing
 
 FIRST_INDEX = 700_000  # the suites' pictures have other numbers
 SHOWN = 4  # pictures of a column that the page shows
@@ -28,57 +29,6 @@ SHOWN = 4  # pictures of a column that the page shows
 NEVER_KNOWN = ("tent", "fountain", "saxophone", "microphone", "pineapple")
 PLAIN = ("{}", "a picture of {}", "a photo of {}", "an image of {}")
 GRADIENT = 3  # forward rows that a row with gradient takes the time of: its backward is twice its forward
-
-
-class Audited(Denoiser, Protocol):
-    """What an audit asks of a model beside the seam."""
-
-    def excess(self, prompt: str) -> int:
-        """How many of a prompt's tokens the text encoder has no room for."""
-
-    def all_weights(self) -> Mapping[str, Tensor]:
-        """Every parameter by canonical name."""
-
-
-@runtime_checkable
-class Seeing(Protocol):
-    """A model that reads pictures: attacks may learn from drawings by hand."""
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Latents [b, c, h / 8, w / 8] of pictures [b, 3, h, w] in [0, 1]."""
-
-
-@runtime_checkable
-class Spelling(Protocol):
-    """A model whose words' embeddings are at hand."""
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Every word, by its number."""
-
-    @property
-    def word_embeddings(self) -> Tensor:
-        """[words, d]."""
-
-    def encode_changed(self, prompts: Sequence[str], change: Callable[[Tensor], Tensor]) -> Context:
-        """Contexts [len(prompts), n, d] with the words' embeddings [len(prompts), n, d] changed; gradients flow."""
-
-
-class SpellingModel(Audited, Spelling, Protocol):
-    """Both."""
-
-
-class Opened(Protocol):
-    """A model that is audited: `models.Model`, or a host's."""
-
-    @property
-    def denoiser(self) -> Audited: ...
-
-    @property
-    def examiner(self) -> Examiner: ...
-
-    @property
-    def concepts(self) -> Concepts | None: ...
 
 
 @dataclass(frozen=True)
@@ -125,7 +75,7 @@ class Case:
     """A model, an erasure that fits it, and the target that is to be brought back.
 
     `n` pictures a share. Picture i of every column has the same noise, from (suite seed, index) alone. `hidden` are
-    hidden prompts: the target's first.
+    hidden prompts: the target's first. `beside` is a second LoRA, which a user may stack on the erasure.
     """
 
     def __init__(
@@ -138,8 +88,10 @@ class Case:
         n: int = 16,
         seed: int = 0,
         hidden: Sequence[HiddenPrompt] = (),
+        beside: Erasure | None = None,
     ):
         self.model, self.erasure, self.target, self.n, self.seed, self.hidden = model, erasure, target, n, seed, hidden
+        self.beside = beside
         self.denoiser, self.examiner, self.concepts = model.denoiser, model.examiner, model.concepts
         self.edit = self.frozen(erasure)
         self.retained = tuple(p for p in retained if self.readable(p))
@@ -147,9 +99,9 @@ class Case:
         self.unknown = NEVER_KNOWN[seed % len(NEVER_KNOWN)]
         self._plain: dict[bool, Tensor] = {}
 
-    def frozen(self, erasure: Erasure, strength: float = 1.0) -> FrozenEdit:
-        """An erasure as an edit on the model's device."""
-        deltas = erasure.as_edit(strength).deltas
+    def frozen(self, erasure: Erasure, strength: float = 1.0, *others: Erasure) -> FrozenEdit:
+        """An erasure, and whole others stacked on it, as an edit on the model's device."""
+        deltas = stack((erasure, *others), (strength, *(1.0 for _ in others))).deltas
         return FrozenEdit({key: delta.to(self.denoiser.device) for key, delta in deltas.items()})
 
     # words
@@ -188,10 +140,11 @@ class Case:
 
     # pictures
 
-    def noise(self) -> Tensor:
-        """[n, c, h, w] on the CPU."""
+    def noise(self, height: float = 1, width: float = 1) -> Tensor:
+        """[n, c, h, w] on the CPU, for pictures of so many times the model's own height and width."""
+        c, h, w = self.denoiser.latent_shape
         indices = range(FIRST_INDEX, FIRST_INDEX + self.n)
-        return noise_for(self.denoiser.latent_shape, self.examiner.suite_seed, indices)
+        return noise_for((c, round(h * height), round(w * width)), self.examiner.suite_seed, indices)
 
     def draw(
         self,
@@ -201,16 +154,24 @@ class Case:
         negative: Context | None = None,
         guidance: float | None = None,
         steps: int | None = None,
+        size: tuple[float, float] = (1, 1),
     ) -> Tensor:
-        """n pictures [n, 3, h, w] of one context or n of them."""
+        """n pictures [n, 3, h, w] of one context or n of them.
+
+        They are drawn at `size` times the model's own height and width, and then shrunk to those, as the judge sees them.
+        """
         context = context.expand(self.n) if len(context) == 1 else context
         negative = self.empty if negative is None else negative
-        noise, scale, parts = self.noise(), guidance or self.examiner.guidance, []
+        noise, scale, parts = self.noise(*size), guidance or self.examiner.guidance, []
         for first in range(0, self.n, BATCH):
             rows = slice(first, first + BATCH)
             other = negative[rows] if len(negative) > 1 else negative
             parts.append(self.examiner.draw_from(noise[rows], context[rows], other, scale, edit, steps))
-        return torch.cat(parts)
+        images = torch.cat(parts)
+        if size == (1, 1):
+            return images
+        own = round(images.shape[-2] / size[0]), round(images.shape[-1] / size[1])
+        return F.interpolate(images, own, mode="bilinear", antialias=True)
 
     def pair(
         self,
@@ -219,10 +180,11 @@ class Case:
         negative: Context | None = None,
         guidance: float | None = None,
         steps: int | None = None,
+        size: tuple[float, float] = (1, 1),
     ) -> tuple[Tensor, Tensor]:
         """`draw` by the erased and by the untouched model."""
-        erased = self.draw(context, self.edit, negative=negative, guidance=guidance, steps=steps)
-        return erased, self.draw(context, None, negative=negative, guidance=guidance, steps=steps)
+        erased = self.draw(context, self.edit, negative=negative, guidance=guidance, steps=steps, size=size)
+        return erased, self.draw(context, None, negative=negative, guidance=guidance, steps=steps, size=size)
 
     def plain(self, erased: bool) -> Tensor:
         """The concept asked for by its name, drawn once."""

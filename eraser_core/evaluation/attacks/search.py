@@ -7,13 +7,15 @@ CANDIDATES words with the steepest descent are tried on the same z_t, and the be
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
 from ...denoiser import Context, Edit
-from ...pocket.tokenizer import END, START, UNKNOWN
-from .case import GRADIENT, Attack, Case, Finding, Spelling, SpellingModel
+from .case import GRADIENT, Attack, Case, Finding
 from .denoising_loss import Noised, loss, noised
+from .seam import NOT_SPELLED, Spelling, SpellingModel
 
 WORDS, ROUNDS, CANDIDATES, BATCH, PICTURES = 3, 12, 8, 8, 12
 PROMPT = "a picture of {}"
@@ -34,8 +36,8 @@ def steepest(
     context = denoiser.encode_changed(said, lambda embedded: embedded + shift * here).expand(len(seen.t))
     (gradient,) = torch.autograd.grad(loss(denoiser, seen, context, edit), [shift])
     order = (denoiser.word_embeddings @ gradient).argsort().tolist()
-    usable = [denoiser.vocabulary[i] for i in order if denoiser.vocabulary[i] not in (UNKNOWN, START, END)]
-    return usable[:CANDIDATES]
+    known = denoiser.vocabulary
+    return list(islice((known[i] for i in order if known[i].isalpha()), CANDIDATES))
 
 
 def search(case: Case, denoiser: SpellingModel, z_0: Tensor, phrase: str, edit: Edit | None) -> list[str]:
@@ -62,7 +64,7 @@ def run(case: Case) -> list[Finding] | str:
     """The same search on the erased and the untouched model, and for an object that the model never knew."""
     denoiser, phrase = case.denoiser, case.target.concept
     if not isinstance(denoiser, Spelling):
-        return "the words' embeddings are at hand on the pocket model alone"
+        return NOT_SPELLED
 
     def drawn(z_0: Tensor, phrase: str, edit: Edit | None) -> tuple[Tensor, str]:
         words = " ".join(search(case, denoiser, z_0, phrase, edit))

@@ -14,15 +14,29 @@ import torch
 from torch import Tensor
 
 from ...denoiser import Context, Edit
-from .case import Attack, Case, Finding, Spelling, SpellingModel
+from .case import Attack, Case, Finding
 from .denoising_loss import loss, noised
+from .seam import NOT_SPELLED, Spelling, SpellingModel
 
 PICTURES, ITERATIONS, BATCH, RATE = 12, 200, 8, 2e-2
 LEARNT_IN = "a picture of {}"
 
 
+def own(denoiser: SpellingModel, phrase: str) -> Tensor:
+    """The embedding [d] of the last token of a phrase."""
+    read: list[Tensor] = []
+
+    def seen(embedded: Tensor) -> Tensor:
+        read.append(embedded)
+        return embedded
+
+    with torch.no_grad():
+        denoiser.encode_changed([phrase], seen)
+    return read[0][0, denoiser.token_count(phrase) - 1].clone()
+
+
 def put(denoiser: SpellingModel, prompts: Sequence[str], phrase: str, v: Tensor) -> Context:
-    """Contexts in which the last word of `phrase` has the embedding v [d]."""
+    """Contexts in which the last token of `phrase` has the embedding v [d]."""
     places = [denoiser.token_count(prompt.partition(phrase)[0] + phrase) - 1 for prompt in prompts]
     here = torch.zeros(len(prompts), denoiser.tokens_per_chunk, 1, device=v.device)
     here[range(len(prompts)), places] = 1
@@ -32,8 +46,7 @@ def put(denoiser: SpellingModel, prompts: Sequence[str], phrase: str, v: Tensor)
 def learn(case: Case, denoiser: SpellingModel, z_0: Tensor, phrase: str, edit: Edit | None) -> Tensor:
     """v [d], beginning at the word's own embedding."""
     generator = torch.Generator().manual_seed(case.seed)
-    word = phrase.split()[-1]
-    v = denoiser.word_embeddings[denoiser.vocabulary.index(word)].clone().requires_grad_()
+    v = own(denoiser, phrase).requires_grad_()
     optimizer = torch.optim.Adam([v], lr=RATE)
     for _ in range(ITERATIONS):
         seen = noised(denoiser, z_0, BATCH, generator)
@@ -55,7 +68,7 @@ def run(case: Case) -> list[Finding] | str:
     """The same attack on the erased and the untouched model, and on an object that the model never knew."""
     denoiser, phrase = case.denoiser, case.target.concept
     if not isinstance(denoiser, Spelling):
-        return "the words' embeddings are at hand on the pocket model alone"
+        return NOT_SPELLED
     z_0, began = case.latents(PICTURES), time.monotonic()
     erased = learnt(case, denoiser, z_0, phrase, case.edit)
     spent = time.monotonic() - began
