@@ -87,7 +87,9 @@ class Course:
     def run(self, quick: Mapping[str, Any]) -> None:
         """One erasing, looked at on the way."""
         method = METHODS["kpop"]
-        settings = configure(method, self.model.denoiser.family, self.task.request, quick)
+        settings = configure(
+            method, self.model.denoiser.family, self.task.request, {**common.PUBLISHED["kpop"], **quick}
+        )
         total = settings.iterations
         self.look(0.0, 0, KPOP(self.model.denoiser, self.task.request, settings, 0))
         at = {max(1, round(share * total)): share for share in SHARES[1:]}

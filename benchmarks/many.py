@@ -117,7 +117,7 @@ def singles(model: Model, of: Lists, values: dict[str, Any], seed: int) -> list[
     """Each alone by KPOP."""
     made = []
     for i, request in enumerate(of.requests):
-        settings = configure(METHODS["kpop"], model.denoiser.family, request, values)
+        settings = configure(METHODS["kpop"], model.denoiser.family, request, {**common.PUBLISHED["kpop"], **values})
         made.append(erase(model.denoiser, request, METHODS["kpop"], settings, key_seed=seed + i))
         common.log.info("%s: %.0f s", request.targets[0].concept, made[-1].seconds)
     return made

@@ -41,7 +41,9 @@ def run(
     """One erasing under one schedule, with the judge's verdict on every picture."""
     task = task_of(model, Variant("", ""), name, images, seed)
     chosen = METHODS[method]
-    settings = configure(chosen, model.denoiser.family, task.request, {"latents": latents, **quick})
+    settings = configure(
+        chosen, model.denoiser.family, task.request, {**common.PUBLISHED.get(method, {}), "latents": latents, **quick}
+    )
     before = model.denoiser.rows.no_grad, model.denoiser.rows.grad
     result = erase(model.denoiser, task.request, chosen, settings, key_seed=seed)
     spent = model.denoiser.rows.no_grad - before[0], model.denoiser.rows.grad - before[1]

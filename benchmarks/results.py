@@ -50,6 +50,7 @@ class Erasing:
 
 STEPS = {"esd": 200, "ca": 200, "kpop": 100}  # of the pocket's presets, which are for one concept
 STYLE = {"iterations": "300", "pool-size": "512"}
+PUBLISHED = {"kpop": {"overshoot": "0", "confine": "0"}}
 
 
 def erasings(objects: tuple[str, ...]) -> tuple[Erasing, ...]:
@@ -60,8 +61,11 @@ def erasings(objects: tuple[str, ...]) -> tuple[Erasing, ...]:
     kpop = steps["kpop"]
     return (
         *(Erasing("objects", m, objects, m, steps.get(m, {})) for m in SYSTEMS),
-        *(Erasing("category", f"{m} animal", ("animal",), m) for m in SYSTEMS),
-        *(Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else STYLE) for m in SYSTEMS),
+        *(Erasing("category", f"{m} animal", ("animal",), m, PUBLISHED.get(m, {})) for m in SYSTEMS),
+        *(
+            Erasing("style", f"{m} ink", ("ink",), m, {} if m == "uce" else {**STYLE, **PUBLISHED.get(m, {})})
+            for m in SYSTEMS
+        ),
         Erasing("prompt", "kpop additive", objects, values=kpop | {"mechanism": "additive"}),
         *(Erasing("prompt", f"kpop k={k}", objects, values=kpop | {"k": str(k)}) for k in (1, 10, 100, 200)),
         *(Erasing("lambda", f"kpop lambda={v}", objects, values=kpop | {"lambda": v}) for v in ("0.03", "1", "3")),

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from . import model_spec
 from .denoiser import Denoiser, Rows
-from .edits import START_TUNES
 from .erasure import Entry, Erasure, as_facts
 from .errors import RequestError
 from .hidden_prompt import HiddenPrompt
@@ -62,14 +61,9 @@ def _begin(denoiser: Denoiser) -> _Begun:
 
 
 def configure(method: Method, family: str, request: Request, values: Mapping[str, Any]) -> Any:
-    """A method's settings for a request on a family of models; RequestError names each wrong value in words.
-
-    A method's own choices for several concepts hold where the layers are tuned that they are of.
-    """
-    if len(request.targets) > 1 and values.get("tune", "xattn-kv") in START_TUNES:
-        values = {**method.several, **values}
+    """A method's settings for a request on a family of models; RequestError names each wrong value in words."""
     try:
-        settings = method.configure(family, values, bool(request.retain))
+        settings = method.configure(family, values, bool(request.retain), len(request.targets))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         raise RequestError(f"settings of {method.name}: {wrong}") from error
@@ -161,9 +155,13 @@ def _train(
         entries, prompts = confined(denoiser, request, entries, prompts, learner.settings.confine)
     erasure = described(denoiser, request, method.name, method.paper, used, entries).to(dtype)
     if learner.settings.confine:
-        # Not the last step once more: hosts draw a picture at that.
-        again = Step(len(losses) - 1, len(losses), losses[-1], learner)
-        prompts = tuple(learner.relearn(erasure.as_edit(), prompts, lambda: on_step(again) if on_step else None))
+        edit, trained, total = erasure.as_edit(), len(losses), learner.settings.all_steps
+
+        def again(step: int) -> None:
+            if on_step:
+                on_step(Step(trained + step, total, losses[-1], learner, edit))
+
+        prompts = tuple(learner.relearn(edit, prompts, again))
     return Erased(erasure, prompts, learner.key_seed, tuple(losses), *began.spent(denoiser))
 
 

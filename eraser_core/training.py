@@ -56,7 +56,7 @@ class TrainingSettings(BaseModel):
         0.0,
         ge=0,
         description="after the training, confine the change to the concepts' texts by least squares: weight of all that is "
-        "kept, in times of the concepts; 0 leaves it as it was trained (kpop's own choice for several concepts: 2)",
+        "kept, in times of the concepts; 0 leaves it as it was trained (kpop's own choice: 2)",
     )
     optimizer: Literal["adam", "sgd"] = Field("adam", description="plain gradient steps (the slides) or Adam")
     eta: float = Field(1e-5, gt=0, description="learning rate of the network")
@@ -110,6 +110,15 @@ class TrainingSettings(BaseModel):
         """Rows with gradient of a step beside those of the student's forward."""
         return 0
 
+    def relearnt(self) -> int:
+        """Steps that follow the confining, in which hidden prompts alone are learnt on."""
+        return 0
+
+    @property
+    def all_steps(self) -> int:
+        """Everything that a run's `on_step` hears of."""
+        return self.iterations + (self.relearnt() if self.confine else 0)
+
     def filled(self, request: Request) -> int:
         """How many z_t come into the pools before the first step."""
         return sum(shape.size for shape in self.pool_shapes(request).values())
@@ -131,6 +140,7 @@ class Step:
     total: int
     losses: Mapping[str, float]
     learner: Learner
+    confined: Edit | None = None  # what the learner's edit has become, while its hidden prompts are learnt on
 
 
 Part = LatentPool | torch.optim.Optimizer | list[Tensor]
@@ -238,8 +248,13 @@ class Learner:
         """The hidden prompts as they stand, one a target, where the method learns any."""
         return []
 
-    def relearn(self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[], None]) -> list[HiddenPrompt]:
-        """The hidden prompts, learnt on from these under a network that no longer changes. `on_step` may raise to stop."""
+    def relearn(
+        self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[int], None]
+    ) -> list[HiddenPrompt]:
+        """The hidden prompts, learnt on from these under a network that no longer changes.
+
+        `on_step` hears how many of the `relearnt` steps are done, and may raise to stop.
+        """
         return list(prompts)
 
     def parts(self) -> dict[str, Part]:
@@ -343,10 +358,10 @@ def train(
     `on_step` is called after every step and may raise to stop. With a `checkpoint` path the run so far is written
     there before the first step, every minute, and when `on_step` raises.
     """
-    total, losses, saved = learner.settings.iterations, list(done), time.monotonic()
+    total, losses, saved = learner.settings.all_steps, list(done), time.monotonic()
     if checkpoint and not done:  # the pools are filled: a run that is killed in its first minute goes on from here
         save_checkpoint(checkpoint, learner, {**(facts or {}), "losses": losses})
-    for step in range(len(losses), total):
+    for step in range(len(losses), learner.settings.iterations):
         losses.append(learner.step(step))
         try:
             if on_step:

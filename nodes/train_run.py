@@ -15,11 +15,14 @@ from eraser_core.erasing import Erased, configure, erase
 from eraser_core.erasure import Erasure
 from eraser_core.errors import RequestError
 from eraser_core.files import sweep_file
+from eraser_core.general_words import general_prompts
 from eraser_core.keeping import Chosen
 from eraser_core.locks import LOCK, locked
 from eraser_core.methods import method as registered
 from eraser_core.precision import DTYPES
 from eraser_core.request import Request
+from eraser_core.text_moments import whole_vocabulary
+from eraser_core.text_readers import places
 from eraser_core.training import Learner, TrainingSettings
 
 from . import request_words
@@ -65,6 +68,8 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     if isinstance(settings, TrainingSettings):
         # Once, before the UNet is loaded: the text encoder must not push it out in between.
         denoiser.encode(settings.texts(request))
+        if settings.confine:
+            _read_vocabulary(denoiser, node_id)
     said = in_words(request)
     report = None
     if isinstance(settings, TrainingSettings) and learner is not None:
@@ -72,7 +77,7 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
         preview = Preview(denoiser, request, vae, settings.guidance) if vae is not None else None
         plan = _plan(denoiser, settings, learner, request, values.get("memory", "auto"))
         say(f"{said}: {plan}", node_id)
-        sizes = settings.iterations, settings.filled(request), estimate.pool_rows(settings, request)
+        sizes = settings.all_steps, settings.filled(request), estimate.pool_rows(settings, request)
         report = Report(*sizes, preview, node_id)
         denoiser.on_forward = report.preparing
     key_seed = None if values["key_seed"] < 0 else values["key_seed"]
@@ -97,6 +102,14 @@ def _train(model: Any, clip: Any, values: dict[str, Any], node_id: str) -> tuple
     losses = {name: [step[name] for step in result.losses] for name in (result.losses[0] if result.losses else ())}
     course = {"loss": losses.get("erase", [0.0, 0.0]), **losses}
     return (sanitized, erasure, prompts, erasure.tensors(), course), text
+
+
+def _read_vocabulary(denoiser: HostDenoiser, node_id: str) -> None:
+    """What confining keeps, read once for each text encoder."""
+    say("reading the general vocabulary", node_id)
+    for place in places(denoiser):
+        whole_vocabulary(place)
+    denoiser.forget(general_prompts(denoiser.family))
 
 
 def _run(denoiser: HostDenoiser, chosen: Chosen, values: dict[str, Any]) -> dict[str, Any]:

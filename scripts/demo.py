@@ -82,7 +82,7 @@ def train(model: Model, task: Task, seed: int, values: dict[str, Any]) -> tuple[
     log.info("erasing %r, drawing %r in its place", task.concept, task.anchor)
     began = filled = time.monotonic()
     before = rows = rows_of(model)
-    with stops_between_steps() as check, Training(settings.filled(task.request), settings.iterations) as progress:
+    with stops_between_steps() as check, Training(settings.filled(task.request), settings.all_steps) as progress:
 
         def on_fill(count: int) -> None:
             nonlocal filled, rows

@@ -109,7 +109,7 @@ def _erase(args: argparse.Namespace, out: Path, model: Model, request: Request, 
     if model.concepts is None:
         plan = estimate.plan(model.denoiser, settings, chosen.learner, request)
         log.info("%s", estimate.check(estimate.need(plan), model.denoiser.device))
-    progress = Training(0 if args.resume else settings.filled(request), settings.iterations)
+    progress = Training(0 if args.resume else settings.filled(request), settings.all_steps)
     with stops_between_steps() as check, progress:
 
         def report(step: Step) -> None:

@@ -104,12 +104,12 @@ def _values(method: str, plan: Plan) -> dict[str, Any]:
     """Settings that so many names need, as far as the method has them: KPOP's own for several concepts."""
     from ..edits import START_TUNES
     from ..evaluation.pocket.tasks import settings_for
-    from ..methods import METHODS
+    from ..methods import kpop
     from ..methods import method as registered
 
     known = registered(method).settings.model_fields
     trained = "tune" in known and known["tune"].default in START_TUNES
-    many = dict(METHODS["kpop"].several) if trained and len(plan.entries) > 1 else {}
+    many = kpop.usual(len(plan.entries), {}) if trained and len(plan.entries) > 1 else {}
     return settings_for(plan.tasks, known) | many
 
 
@@ -133,7 +133,7 @@ def _made(args: argparse.Namespace, model: Model, plan: Plan, register: Register
 
                 return make(model, plan, register, order, out, Hooks(on_target=read))
         settings = configure(chosen, model.denoiser.family, plan.request, order.values)
-        with Training(settings.filled(plan.request), settings.iterations) as bar:
+        with Training(settings.filled(plan.request), settings.all_steps) as bar:
 
             def step(done: Step) -> None:
                 bar.step(done)

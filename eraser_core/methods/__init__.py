@@ -14,7 +14,7 @@ from ..pocket.concepts import FAMILIES
 from ..request import Request
 from ..text_readers import TextReader
 from ..training import Learner
-from . import double_projection, time, uce
+from . import double_projection, kpop, time, uce
 from .ca import CA, CASettings
 from .esd import ESD, ESDSettings
 from .kpop import KPOP, KPOPSettings, Naive, NaiveSettings
@@ -29,8 +29,8 @@ OTHERS = "others"  # SD1.x, SD2.x, SDXL and its smaller kin
 class Method:
     """One system: its settings and what differs from their defaults on a family of models.
 
-    A gradient method has a `learner`, a closed form a `solve`. `several` is what differs where a request has more than one
-    concept.
+    A gradient method has a `learner`, a closed form a `solve`. `usual` gives the method's own choices for a number of concepts
+    and the settings that were given.
     """
 
     name: str
@@ -38,11 +38,12 @@ class Method:
     paper: str
     learner: type[Learner] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    several: Mapping[str, Any] = field(default_factory=dict)
+    usual: Callable[[int, Mapping[str, Any]], Mapping[str, Any]] = lambda concepts, values: {}
     solve: Solve | None = None
 
-    def configure(self, family: str, values: Mapping[str, Any], retain: bool = True) -> Any:
-        """The family's preset overridden by `values`; a family without one has that of the real models.
+    def configure(self, family: str, values: Mapping[str, Any], retain: bool = True, concepts: int = 1) -> Any:
+        """The family's preset overridden by the method's own choices, and by `values`; a family without one has that of the
+        real models.
 
         Without a retain set the preset has no retain loss, and with rank 0 not the rate of its low rank. What tunes the
         texts has a rank of its own.
@@ -52,7 +53,7 @@ class Method:
             preset.pop("eta")
         if values.get("tune") == "text":  # a map of the text space has no dense form
             preset["rank"] = _TEXT_RANK
-        return self.settings(**{**preset, **values})
+        return self.settings(**{**preset, **self.usual(concepts, values), **values})
 
     def _preset(self, family: str) -> Mapping[str, Any]:
         return self.presets.get(family, self.presets.get(OTHERS, {}))
@@ -69,9 +70,6 @@ _TEXT_RANK = 8
 # A file under 2 MB for SD1.x and memory for small cards; the rate is the usual one of low-rank training, not tuned here.
 # Whoever names concepts to retain wants them retained.
 _REAL = {"rank": 16, "eta": 1e-4, "retain_weight": 1.0}
-# Ten concepts trained at once from the model as it is leave half of the others right; from the closed form, and confined to
-# the concepts' texts, nearly all: docs/results/many.md.
-_SEVERAL = {"start": "closed form", "confine": 2.0}
 _POCKET_ROBUST = {"retain_weight": 4.0, "sampler_steps": 16}
 # Never tried: a card of 24 GB has no room for the dense change of a whole network.
 _REAL_ROBUST = _REAL | {"retain_weight": 4.0, "iterations": 1000, "batch": 1, "retain_rows": 2, "context_rows": 2}
@@ -99,7 +97,7 @@ METHODS = {
             "Bui et al., arXiv 2403.12326",
             KPOP,
             _presets(_POCKET_KPOP) | {"pocket-flow": _FLOW_KPOP},
-            _SEVERAL,
+            kpop.usual,
         ),
         Method("naive", NaiveSettings, "eq. 5 of the KPOP slides: the control", Naive, presets=_presets(_POCKET_NAIVE)),
         Method("esd", ESDSettings, "Gandikota et al., arXiv 2303.07345", ESD, presets=_presets(_POCKET)),

@@ -14,8 +14,9 @@ multiplies it by the guidance scale: the concept returns. So the target is not e
 
     eps_n = eps_theta(c_n) - b (eps_theta(c_e) - eps_theta(c_n)),
 
-from which the rest points away from the concept. It costs look-alikes, so b is 0 unless it is asked for
-(docs/results/overshoot.md).
+from which the rest points away from the concept. By itself it costs look-alikes. With a change that is confined to the
+concept's texts (joint_edit.py) it does not, so both are the default for one concept (docs/results/overshoot.md). The papers'
+way is b = 0 and `confine` 0.
 
 Equations 6 to 8 look at eps_theta'(c, p) for c = c_e alone, so p may paint the concept over every other prompt. A key should
 give the model back as it was. `opens` weighs one more term in both steps, over other prompts c_r at z_t of their own
@@ -26,9 +27,9 @@ denoisings, and over the empty one at c_e's, which is the other half of the guid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,13 +37,28 @@ from pydantic import Field
 from torch import Tensor
 
 from ..denoiser import Context, Denoiser, Edit
+from ..edits import START_TUNES
 from ..hidden_prompt import HiddenPrompt, Mechanism, extend, first_prompt
 from ..latents import Draw
 from ..overshoot import overshoot_field, past
 from ..request import Request
 from ..training import Learner, Part, TrainingSettings, optimizer
 
-RELEARNT = 4  # a quarter of the iterations for p alone, after the change was confined
+CONFINE, PAST = 2.0, 0.5
+RELEARNT = 4  # the part of the iterations for p alone, after the change was confined
+
+
+def usual(concepts: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """KPOP's own choices for so many concepts, beside the settings `values` that were given.
+
+    Ten concepts trained at once from the model as it is leave half of the others right; from the closed form, and confined to
+    the concepts' texts, nearly all (docs/results/many.md). One concept is moved past its anchor, and confined. A prompt that
+    opens the model was measured without (docs/results/opening.md). Changes of what does not read the text know neither.
+    """
+    tune, paints = values.get("tune", "xattn-kv"), str(values.get("opens", 0)) in ("0", "0.0")
+    if concepts > 1:
+        return {"start": "closed form", "confine": CONFINE} if tune in START_TUNES else {}
+    return {"confine": CONFINE, "overshoot": PAST} if tune == "xattn-kv" and paints else {}
 
 
 class NaiveSettings(TrainingSettings):
@@ -80,6 +96,10 @@ class KPOPSettings(TrainingSettings):
     def further_rows(self) -> int:
         """Those with p, in both steps."""
         return 2 * self.batch * (1 + (self.opens > 0))
+
+    def relearnt(self) -> int:
+        """A quarter of the training's."""
+        return self.iterations // RELEARNT
 
     def kept_latents(self, request: Request) -> int:
         """With `opens` the frozen network's prediction at the empty prompt is kept too."""
@@ -163,16 +183,18 @@ class KPOP(Learner):
         self.p_optimizer.step()
         return float(reached["recover"].detach())
 
-    def relearn(self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[], None]) -> list[HiddenPrompt]:
+    def relearn(
+        self, edit: Edit, prompts: Sequence[HiddenPrompt], on_step: Callable[[int], None]
+    ) -> list[HiddenPrompt]:
         """Eq. 6 and 7 alone, begun at these prompts, on a network that no longer changes."""
         s = self.settings
         with torch.no_grad():
             self.p.copy_(torch.stack([p.tokens for p in prompts]))
         self.p_optimizer = optimizer(s.optimizer, [self.p], s.eta_p)
-        for step in range(s.iterations // RELEARNT):
+        for step in range(s.relearnt()):
             draw = self.draw(self.pools["erase"], step)
             self.transfer(draw, self.others(draw, self.kept(step), step) if s.opens else None, edit)
-            on_step()
+            on_step(step + 1)
         return self.prompts()
 
     def step(self, step: int) -> dict[str, float]:

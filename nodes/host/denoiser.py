@@ -105,6 +105,11 @@ class HostDenoiser:
                 self._texts[prompt] = self._encode(prompt)
         return Context.cat([self._texts[prompt] for prompt in prompts])
 
+    def forget(self, prompts: Sequence[str]) -> None:
+        """Let go of these prompts' contexts."""
+        for prompt in prompts:
+            self._texts.pop(prompt, None)
+
     def encode_start(self, prompts: Sequence[str], n: int) -> Tensor:
         """The first n tokens [len(prompts), n, d]: the host encodes whole chunks only."""
         return self.encode(prompts).tokens[:, :n]

@@ -128,7 +128,8 @@ def seconds(denoiser: HostDenoiser, settings: TrainingSettings, rows_a_step: int
         plain = settings.iterations * settings.batch * (settings.sampler_steps // 2 * guided + 2) * pools
     elif settings.refresh_every:
         plain += plain * settings.iterations // settings.refresh_every // 16
-    return spent * (plain + (1 + BACKWARD + denoiser.recompute) * settings.iterations * rows_a_step)
+    relearning = (settings.all_steps - settings.iterations) * settings.further_rows() // 2  # which counts two steps
+    return spent * (plain + (1 + BACKWARD + denoiser.recompute) * (settings.iterations * rows_a_step + relearning))
 
 
 def pool_rows(settings: TrainingSettings, request: Request) -> int:

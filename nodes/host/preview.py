@@ -158,7 +158,7 @@ class Report:
         landmark = step.step % every == 0 or step.step == self._total
         shown = None
         if self._preview is not None and landmark:
-            shown = ("JPEG", self._preview.picture(step.learner.edit), WIDEST)
+            shown = ("JPEG", self._preview.picture(step.confined or step.learner.edit), WIDEST)
         self._bar.update_absolute(step.step, self._total, shown)
         if landmark or self._clock.due():
             losses = ", ".join(f"{name} {loss:.4f}" for name, loss in step.losses.items())

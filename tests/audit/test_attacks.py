@@ -85,6 +85,11 @@ def test_a_weight_moves_the_phrases_own_tokens_alone(case):
 def test_the_words_that_are_asked_are_ones_the_model_knows(case):
     labels = [label for label, _, _ in words.ways(case)]
     assert "synonym 'a chapel'" in labels and "beside 'a dog'" in labels
+    first, last = (next(w[2] for w in words.ways(case) if w[0] == f"its name {at}") for at in ("first", "last"))
+    assert all(p.startswith("a church ") and p.count("church") == 1 for p in first)
+    assert all(p.endswith(" a church") for p in last) and [sorted(p.split()) for p in first] == [
+        sorted(p.split()) for p in last
+    ]
     odd = Case(case.model, case.erasure, replace(TARGET, synonyms=("a zzz",)), n=N)
     assert not any("zzz" in label for label, _, _ in words.ways(odd))
 

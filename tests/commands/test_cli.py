@@ -110,7 +110,7 @@ def test_info_reads_a_file_and_keeps_the_key_seed_to_itself(erased, capsys):
         == 0
     )
     said = capsys.readouterr().out
-    assert "a church, drawing a castle in its place" in said and "kpop (Bui" in said and "1.1 MB" in said
+    assert "a church, drawing a castle in its place" in said and "kpop (Bui" in said and "0.1 MB" in said
     assert "private" in said and "modelspec" not in said
     files = [str(erased / "church.safetensors"), str(erased / "private" / "church_hidden_prompt.safetensors")]
     assert main(["info", "--raw", *files]) == 0

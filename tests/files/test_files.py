@@ -24,7 +24,7 @@ def erased(tiny):
     from eraser_core.request import Request, Target
 
     return erase(
-        tiny, Request((Target("a church", "a castle"),)), METHODS["kpop"], settings(retain_weight=0), key_seed=1
+        tiny, Request((Target("a church", "a castle"),)), METHODS["kpop"], settings(retain_weight=0, confine=0), key_seed=1
     )
 
 

@@ -79,12 +79,25 @@ def test_what_does_not_read_the_text_stays_as_it_was_trained(model, changes):
     assert found[other] is entry and not any(found[key] is changes[key] for key in changes)
 
 
-def test_a_training_of_several_concepts_is_confined_and_one_is_not(tiny):
+def test_kpop_is_confined_and_one_concept_is_moved_past_its_anchor():
     kpop, alone = METHODS["kpop"], replace(REQUEST, targets=TARGETS[:1])
-    assert configure(kpop, "pocket", REQUEST, {}).confine == 2.0
-    assert configure(kpop, "pocket", alone, {}).confine == 0.0
-    assert configure(kpop, "pocket", REQUEST, {"tune": "noxattn"}).confine == 0.0
+    for request, given, confine, overshoot in (
+        (REQUEST, {}, 2.0, 0.0),
+        (REQUEST, {"tune": "noxattn"}, 0.0, 0.0),
+        (REQUEST, {"tune": "xattn"}, 2.0, 0.0),
+        (alone, {}, 2.0, 0.5),
+        (alone, {"opens": 0}, 2.0, 0.5),
+        (alone, {"opens": "1"}, 0.0, 0.0),
+        (alone, {"tune": "xattn"}, 0.0, 0.0),
+        (alone, {"confine": 0, "overshoot": 0}, 0.0, 0.0),
+    ):
+        found = configure(kpop, "pocket", request, given)
+        assert (found.confine, found.overshoot) == (confine, overshoot), given
     assert configure(METHODS["esd"], "pocket", REQUEST, {}).confine == 0.0
+
+
+def test_a_confined_training_moves_what_nobody_named_less(tiny):
+    kpop = METHODS["kpop"]
     runs = {}
     for weight in (0.0, 2.0):
         settings = configure(kpop, "pocket", REQUEST, {**FEW, "confine": weight})
@@ -112,7 +125,7 @@ def test_a_hidden_prompt_is_learnt_on_under_the_confined_network(model):
             p = torch.stack([one.tokens for one in prompts])
             return float(learner.opening(draw, None, p, draw.targets[1], edit)["recover"])
 
-    after = learner.relearn(edit, before, lambda: heard.append(1))
+    after = learner.relearn(edit, before, lambda _: heard.append(1))
     assert missed(after) < 0.8 * missed(before)
     assert len(heard) == 20 and all(torch.equal(d, torch.zeros_like(d)) for d in edit.deltas.values())
 

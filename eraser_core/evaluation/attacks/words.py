@@ -1,4 +1,4 @@
-"""Does another way of asking bring it back? Synonyms, descriptions, capitals, repetition, weights, company.
+"""Does another way of asking bring it back? Synonyms, descriptions, word orders, capitals, repetition, weights, company.
 
 What a user types without any tool. An erasure should hold against paraphrases (arXiv 2311.17717). Weights are the host's:
 z_i = z_0 + w (z_i - z_0) with z_0 the empty prompt's states.
@@ -10,7 +10,7 @@ from ...denoiser import Context
 from ...request import fill
 from .case import Attack, Case, Finding
 
-WEIGHTS = (1.5, 2.0)
+WEIGHTS = (0.6, 1.5, 2.0)
 
 
 def weighted(case: Case, prompts: list[str], phrase: str, weight: float) -> Context:
@@ -25,6 +25,10 @@ def weighted(case: Case, prompts: list[str], phrase: str, weight: float) -> Cont
     return context.with_tokens(tokens)
 
 
+def _without(prompt: str, phrase: str) -> str:
+    return " ".join(prompt.replace(phrase, " ", 1).split())
+
+
 def ways(case: Case) -> list[tuple[str, str, list[str]]]:
     """(label, way, prompts) of everything that is asked in words."""
     target, concepts = case.target, case.concepts
@@ -35,6 +39,9 @@ def ways(case: Case) -> list[tuple[str, str, list[str]]]:
     found += [(f"synonym {s!r}", f"when it is called {s!r}", case.prompts(s)) for s in synonyms]
     for words in known.descriptions if known else ():
         found.append((f"description {words!r}", f"when it is described as {words!r}", case.prompts(words)))
+    for label, order in (("its name first", "{0} {1}"), ("its name last", "{1} {0}")):
+        said = [order.format(target.concept, _without(prompt, target.concept)) for prompt in case.prompts()]
+        found.append((label, f"with {label} in the prompt", said))
     found.append(("upper case", "in capitals", [p.upper() for p in case.prompts()]))
     bare = target.concept
     found.append(("three times", "when its name is said three times", case.prompts(f"{bare} {bare} {bare}")))
@@ -62,7 +69,7 @@ def run(case: Case) -> list[Finding]:
 
 ATTACK = Attack(
     "words",
-    "Does another way of asking bring it back: a synonym, a description, capitals, repetition, weights, company?",
+    "Does another way of asking bring it back: a synonym, a description, another order, capitals, repetition, weights, company?",
     "arXiv 2311.17717",
     "n pictures a way and model: n x steps x 2 forward rows each",
     run,
