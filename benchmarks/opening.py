@@ -4,7 +4,7 @@
     python benchmarks/opening.py --retain no    # without one: the anchors are kept
     python benchmarks/opening.py --smoke
 
-Objects of the pocket model by KPOP: with its defaults, and with other prompts held as they were with p, which is further
+Objects of the pocket model by KPOP: as published, and with other prompts held as they were with p, which is further
 tokens of the text or is added to its tokens. The weights were chosen on guitar, which is not among the objects. Pictures by
 DPM-Solver++ in 8 steps. A row a (setting, concept, retain set, seed) in out/benchmarks/opening.json; a rerun goes on.
 """
@@ -29,7 +29,7 @@ from eraser_core.models import Model, open_model
 
 OPENS = {"opens": 1.0, "lambda": 1.0}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
+    "as published": {},
     "opens": OPENS,
     "opens, additive": {**OPENS, "mechanism": "additive"},
 }

@@ -1,6 +1,7 @@
 """Does the anchor in a negative prompt bring the concept back, and what does an overshoot of the target do about it?
 
     python benchmarks/overshoot.py
+    python benchmarks/overshoot.py --styles --ways "KPOP, confined" --overshoots 0.5
     python benchmarks/overshoot.py --list     # UCE's, for the ten objects of pocket_objects.py at once
     python benchmarks/overshoot.py --smoke
 
@@ -21,6 +22,7 @@ import common
 import many
 import torch
 from pocket_objects import OBJECTS as TUNED
+from pocket_styles import STYLES
 
 from eraser_core.denoiser import Context, Edit
 from eraser_core.evaluation.examiner import Question
@@ -106,18 +108,21 @@ def main() -> int:
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     parser.add_argument("--overshoots", type=float, nargs="*", help="of those of the ways (default: all)")
+    parser.add_argument("--styles", action="store_true", help="the six styles, in overshoot_styles.json")
     parser.add_argument("--list", action="store_true", help="ten objects in one closed form")
     parser.add_argument("--smoke", action="store_true", help="one object, a few steps and pictures")
     args = parser.parse_args()
     common.start_logging()
-    name, n = ("overshoot_smoke", 4) if args.smoke else ("overshoot", args.images)
+    name = "overshoot_styles" if args.styles else "overshoot"
+    name, n = (f"{name}_smoke", 4) if args.smoke else (name, args.images)
+    asked = STYLES if args.styles else args.objects
     rows = common.Rows(name, KEY, fresh=args.smoke)
     model = open_model("pocket", common.device(), steps=2 if args.smoke else STEPS, solver="dpmpp")
     if args.list:
         return listed(model, n if args.smoke else 200)
     for way in args.ways:
         method, settings, overshoots = WAYS[way]
-        for concept in args.objects[:1] if args.smoke else args.objects:
+        for concept in asked[:1] if args.smoke else asked:
             task = common.task_of(model, concept, True, 0, n)
             for b in overshoots if args.overshoots is None else args.overshoots:
                 key = {"way": way, "overshoot": b, "concept": concept, "n": n}
