@@ -10,7 +10,7 @@ from typing import Any
 from ..erasure import SCHEMA, Erasure, LowRank, load_erasure
 from ..errors import FileFormatError
 from ..evaluation.report.sidecar import audit_verdict
-from ..files import read_tensors
+from ..files import read_tensors, size_said
 from ..hidden_prompt import SCHEMA as PROMPT_SCHEMA
 from ..hidden_prompt import load_prompts
 from ..methods import METHODS
@@ -63,7 +63,7 @@ def _erasure(path: Path, erasure: Erasure) -> dict[str, Any]:
         "erases": "; ".join(pairs) or "it does not say what",
         "keeps": kept or "nothing was named to be kept",
         "method": f"{method.name} ({method.paper})" if method else facts.get("erasure.method", "it does not say which"),
-        "size": f"{path.stat().st_size / 1e6:.1f} MB, {len(erasure.entries)} weights, {rank}",
+        "size": f"{size_said(path.stat().st_size)}, {len(erasure.entries)} weights, {rank}",
         "base model": f"{erasure.family}, hash {erasure.base_hash[:12] or 'unknown'}",
         "made": facts.get("modelspec.date", "it does not say when"),
     }

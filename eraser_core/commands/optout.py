@@ -143,6 +143,7 @@ def _made(args: argparse.Namespace, model: Model, plan: Plan, register: Register
 
 
 def _say(out: Path, done: Outcome) -> None:
+    from ..files import size_said
     from ..optout.run import ERASURE, PAGE
 
     judged = [look for look in done.looks if look.seen_after is not None]
@@ -156,8 +157,8 @@ def _say(out: Path, done: Outcome) -> None:
     if done.others is not None:
         before, after, n = done.others
         log.info("%d of %d pictures of other objects are right, %d before", round(after * n), n, round(before * n))
-    size = (out / ERASURE).stat().st_size / 1e6
-    log.info("%d names erased: %s (%.1f MB). The page: %s", len(done.looks), out / ERASURE, size, out / PAGE)
+    size = size_said((out / ERASURE).stat().st_size)
+    log.info("%d names erased: %s (%s). The page: %s", len(done.looks), out / ERASURE, size, out / PAGE)
 
 
 def _lines(path: Path) -> list[str]:

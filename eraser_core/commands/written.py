@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..erasing import Erased
-from ..files import peak_memory, write_json
+from ..files import peak_memory, size_said, write_json
 from ..hidden_prompt import save_prompts
 from . import folder
 
@@ -27,7 +27,7 @@ def write(to: folder.Results, replaces: Sequence[str], result: Erased) -> None:
     folder.remove_earlier(to, replaces)
     (to.out / folder.CHECKPOINT).unlink(missing_ok=True)
     write_metrics(to, result, [])
-    log.info("written: %s, to share or use (%.1f MB)", to.erasure, to.erasure.stat().st_size / 1e6)
+    log.info("written: %s, to share or use (%s)", to.erasure, size_said(to.erasure.stat().st_size))
     if result.prompts:
         log.info("written: %s, private: it brings the concept back", to.prompt)
 

@@ -10,6 +10,7 @@ from typing import Any
 from .. import model_spec
 from ..erasure import Erasure, LowRank, reads_in_diffusers
 from ..evaluation.report.sidecar import AUDIT
+from ..files import size_said
 from ..pocket.concepts import FAMILIES as POCKETS
 from .folder import MARK, PICTURE, WORKFLOW
 
@@ -110,7 +111,7 @@ def _what(said: Said) -> str:
         "made for": f"{plain(family)}, {facts.get('modelspec.resolution', 'any size')}, {said.prediction}-prediction",
         "base model": plain(said.wishes.base) or NOT_SAID,
         "hash of the base's attention": f"`{plain(erasure.base_hash[:16])}`",
-        "file": f"`{said.name}`, {said.size / 1e6:.2f} MB, {len(erasure.entries)} weights, {kind}",
+        "file": f"`{said.name}`, {size_said(said.size)}, {len(erasure.entries)} weights, {kind}",
         "hash of the tensors": f"`{erasure.hash()}`",
         "author": plain(said.wishes.author) or NOT_SAID,
         "licence": plain(said.wishes.licence) or NOT_SAID,

@@ -14,7 +14,7 @@ from eraser_core.backends.pocket import PocketDenoiser
 from eraser_core.erasing import erase
 from eraser_core.erasure import check_fits, load_erasure
 from eraser_core.errors import FileFormatError, OutputError, RequestError
-from eraser_core.files import read_tensors, write_bytes, write_tensors
+from eraser_core.files import read_tensors, size_said, write_bytes, write_tensors
 from eraser_core.hidden_prompt import load_prompts, save_prompts
 from eraser_core.methods import METHODS
 
@@ -24,7 +24,11 @@ def erased(tiny):
     from eraser_core.request import Request, Target
 
     return erase(
-        tiny, Request((Target("a church", "a castle"),)), METHODS["kpop"], settings(retain_weight=0, confine=0), key_seed=1
+        tiny,
+        Request((Target("a church", "a castle"),)),
+        METHODS["kpop"],
+        settings(retain_weight=0, confine=0),
+        key_seed=1,
     )
 
 
@@ -182,3 +186,8 @@ def test_metadata_hold_the_settings_and_no_key_seed(tmp_path, erased):
     _, metadata = read_tensors(tmp_path / "e.safetensors")
     assert json.loads(metadata["erasure.settings"])["lambda"] == 0.3
     assert "key_seed" not in " ".join(metadata)
+
+
+@pytest.mark.parametrize(("count", "said"), [(16_644, "17 KB"), (165_768, "0.2 MB"), (1_090_000, "1.1 MB")])
+def test_a_size_is_said_as_people_read_it(count, said):
+    assert size_said(count) == said
