@@ -32,6 +32,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "as published": {},
     "opens": OPENS,
     "opens, additive": {**OPENS, "mechanism": "additive"},
+    "opens, additive, closed": {**OPENS, "mechanism": "additive", "overshoot": 0.5, "confine": 2.0},
 }
 KEY = ("setting", "concept", "retain_set", "seed", "n")
 COLUMNS = (
