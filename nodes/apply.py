@@ -19,6 +19,7 @@ from .host.schema import checked, node_schema
 from .run_words import stored
 
 FROM_SOCKET = "(from the socket)"
+NONE = "(none)"
 
 
 def erasure_combo(name: str, tooltip: str, also: tuple[str, ...] = ()) -> Any:

@@ -8,13 +8,12 @@ from comfy_api.latest import io, ui
 
 from eraser_core.erasure import Erasure
 
-from .apply import FROM_SOCKET, erasure_combo
+from .apply import FROM_SOCKET, NONE, erasure_combo
 from .host import folders, schema
 from .host.preview import say
 from .host.schema import auto, checked, field, node_schema
 
 WHICH = ("quick", "all", "chosen")
-NONE = "(none)"
 
 
 class AuditErasure(io.ComfyNode):

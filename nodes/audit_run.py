@@ -23,8 +23,7 @@ from eraser_core.evaluation.attacks.registry import ATTACKS, QUICK
 from eraser_core.evaluation.suites.manifest import slug
 from eraser_core.plain_lora import is_plain, read_lora
 
-from .apply import FROM_SOCKET
-from .audit import NONE
+from .apply import FROM_SOCKET, NONE
 from .compare import as_tensor
 from .host import folders
 from .host import model as host_model

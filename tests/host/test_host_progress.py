@@ -55,7 +55,9 @@ def test_it_says_phase_step_and_time_left_and_then_every_setting(
 
 
 def test_its_file_says_the_same(comfy: ModuleType, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, output = train(comfy, monkeypatch, rank=0)
+    from concept_eraser_pack.nodes.values import MethodChoice
+
+    _, output = train(comfy, monkeypatch, rank=0, method=MethodChoice("kpop", QUICK | {"confine": 0.0}))
     erasure: Erasure = output.args[1]
     run = json.loads(erasure.facts["erasure.run"])
     assert (run["width"], run["memory"], run["precision"], run["seed"]) == (64, "normal", "fp16", 0)

@@ -119,7 +119,7 @@ def test_info_says_what_was_erased_and_what_the_model_carries(trained: dict[str,
     assert f"strength 1, {trained['name']}" in text
     assert "this very base model" in text
     assert "settings: iterations 2, batch 2, " in text and "run: width 64, height 64, " in text
-    assert "a dense change: ComfyUI loads it, diffusers' load_lora_weights does not" in text
+    assert "dense" not in text  # a confined change has a low rank, which diffusers loads too
 
 
 def test_the_files_hold_the_run_and_the_key_is_in_the_prompt_alone(host: Client, trained: dict[str, Any]) -> None:
