@@ -47,7 +47,7 @@ class AuditErasure(io.ComfyNode):
         return "".join(folders.file_hash(folders.LORAS, name) for name in (erasure_name, second_lora))
 
     @classmethod
-    def validate_inputs(cls, erasure_name: str = "") -> bool | str:
+    def validate_inputs(cls, erasure_name: str = "", second_lora: str = "") -> bool | str:
         return True  # a missing file is explained by execute, with where to put it
 
     @classmethod

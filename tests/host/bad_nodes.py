@@ -302,7 +302,7 @@ AUDIT: list[Bad] = rows(
     ({"concept": "dog"}, "does not erase 'dog': it erases a church"),
     ({"anchor": "mosque"}, "says itself what is drawn"),
     ({"attacks": "some"}, "attacks"),
-    ({"second_lora": "gone.safetensors"}, "second_lora is 'gone.safetensors'"),
+    ({"second_lora": "gone.safetensors"}, "there is no file 'gone.safetensors'"),
     ({"second_lora": "cut.safetensors"}, "not a whole safetensors file"),
     ({"second_lora": "foreign.safetensors"}, "was made for another kind of model"),
     ({"second_lora": "sd1.safetensors"}, "family 'sd1'"),
