@@ -14,7 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from . import records
-from .erasure import SCHEMA, Entry, Erasure, read_entry
+from .erasure import SCHEMA, Entry, Erasure, load_erasure, read_entry
 from .errors import FileFormatError, RequestError
 from .files import read_metadata, read_tensors
 
@@ -58,11 +58,20 @@ class PlainLora:
             return ""
         return f"The file also changes the text encoder ({self.left_out} tensors). That part was left out here."
 
+    def beside(self, note: str) -> str:
+        """What is to be said of another file, `note`, and then of this one as the second LoRA on top of it."""
+        return " ".join(filter(None, (note, self.note.replace("The file", "The second LoRA", 1))))
+
 
 def is_plain(path: Path) -> bool:
     """Whether a file is neither an erasure nor a hidden prompt of this program; FileFormatError where it cannot be read."""
     metadata = read_metadata(path)
     return metadata.get("erasure.schema") != SCHEMA and PROMPT not in metadata
+
+
+def read_any(path: Path, model: Named) -> PlainLora:
+    """A LoRA of anybody's, or an erasure of ours, for this model; raises as `read_lora` and `load_erasure` do."""
+    return read_lora(path, model) if is_plain(path) else PlainLora(load_erasure(path), 0)
 
 
 def read_lora(path: Path, model: Named) -> PlainLora:

@@ -21,7 +21,7 @@ from eraser_core.errors import RequestError
 from eraser_core.evaluation.attacks.case import Case
 from eraser_core.evaluation.attacks.registry import ATTACKS, QUICK
 from eraser_core.evaluation.suites.manifest import slug
-from eraser_core.plain_lora import is_plain, read_lora
+from eraser_core.plain_lora import is_plain, read_any, read_lora
 
 from .apply import FROM_SOCKET, NONE
 from .compare import as_tensor
@@ -82,7 +82,9 @@ def _run(
     keys = _keys(values.get("hidden_prompt"), given.erasure)
     asked: dict[str, Any] = {"anchor": (values.get("anchor") or "").strip(), "hidden": keys}
     asked |= {"images": values["images"], "seed": values["seed"]}
-    asked["beside"] = _second(values.get("second_lora") or NONE, subject, hidden)
+    name = values.get("second_lora") or NONE
+    second = None if name == NONE else read_any(folders.find(folders.LORAS, name, hidden), subject.denoiser)
+    asked["beside"] = second.erasure if second else None
     names = [concept] if concept else list(targets_of(given.erasure))
     cases = [case_of(subject, given.erasure, one, **asked) for one in names]
     out = _place(prefix, given.name, cases)
@@ -95,7 +97,7 @@ def _run(
         out=out,
         name=given.name,
         concept=concept or None,
-        note=given.note,
+        note=second.beside(given.note) if second else given.note,
         on_attack=progress.attack,
         on_plan=progress.planned,
         **asked,
@@ -132,14 +134,6 @@ def _given(name: str, erasure: Erasure | None, concept: str, subject: HostModel,
         )
     lora = read_lora(path, subject.denoiser)
     return Given(lora.erasure, path, path.stem, lora.note, plain=True)
-
-
-def _second(name: str, subject: HostModel, hidden: Any) -> Erasure | None:
-    """The second LoRA, which may be an erasure."""
-    if name == NONE:
-        return None
-    path = folders.find(folders.LORAS, name, hidden)
-    return read_lora(path, subject.denoiser).erasure if is_plain(path) else load_erasure(path)
 
 
 def _keys(prompts: Any, erasure: Erasure) -> Sequence[Any]:

@@ -109,14 +109,14 @@ class KPOPSettings(io.ComfyNode):
                     tooltip="With tune = text only: change texts only where the retained ones have nothing.",
                     **advanced,
                 ),
-                overshoot("0.5 for one concept, with opens and for several 0"),
+                overshoot("0.5 for one concept. It is 0 for several, and with opens"),
                 later(
                     "opens",
                     "How much it counts that other texts stay as they are with the hidden prompt. With 0 it paints its "
                     "concept over them, as in the paper. With 1, lambda 1 and mechanism additive it brings the model back. -1 is 0.",
                     most=100,
                 ),
-                confine("2, for one concept with opens 0"),
+                confine("2. It is 0 for one concept with opens"),
             ],
             [output()],
         )

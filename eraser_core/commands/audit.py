@@ -13,7 +13,6 @@ from .checks import seed, whole
 if TYPE_CHECKING:
     from ..erasure import Erasure
     from ..hidden_prompt import HiddenPrompt
-    from ..plain_lora import Named
 
 log = logging.getLogger(__name__)
 # What the engine registers, by name: looking there brings torch. tests/audit compares.
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from ..audit.subject import target_of
     from ..erasure import load_erasure
     from ..models import open_model
-    from ..plain_lora import is_plain, read_lora
+    from ..plain_lora import is_plain, read_any, read_lora
     from . import folder
     from .loading import usable
 
@@ -94,10 +93,12 @@ def run(args: argparse.Namespace) -> int:
     ours = (args.out / FILE).is_file() and not args.force
     out = args.out if ours and args.out.is_dir() else folder.claim(args.out, args.force)
     model = open_model(args.model, usable(args.device), steps=args.steps, suite_seed=args.suite_seed)
-    note, beside = "", _second(args.lora, model.denoiser)
+    note, second = "", read_any(args.lora, model.denoiser) if args.lora else None
     if erasure is None:
         lora = read_lora(args.erasure, model.denoiser)
         erasure, note = lora.erasure, lora.note
+    if second is not None:
+        note = second.beside(note)
 
     def say(number: int, count: int, name: str) -> None:
         if name:
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         hidden=keys,
         images=args.images,
         seed=args.seed,
-        beside=beside,
+        beside=second.erasure if second else None,
         note=note,
         anew=args.force,
         on_attack=say,
@@ -129,16 +130,6 @@ def run(args: argparse.Namespace) -> int:
         write_beside(args.erasure, erasure.hash(), found)
     log.info("written: %s", out / PAGE)
     return 0
-
-
-def _second(path: Path | None, model: Named) -> Erasure | None:
-    """The second LoRA, which may be an erasure."""
-    from ..erasure import load_erasure
-    from ..plain_lora import is_plain, read_lora
-
-    if path is None:
-        return None
-    return read_lora(path, model).erasure if is_plain(path) else load_erasure(path)
 
 
 def _keys(args: argparse.Namespace, erasure: Erasure | None) -> list[HiddenPrompt]:

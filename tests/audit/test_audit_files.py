@@ -176,6 +176,21 @@ def test_a_plain_lora_is_refused_without_a_concept_and_audited_with_one(erasure,
     assert not sidecar_of(tmp_path / "lora.safetensors").exists()
 
 
+def test_a_second_lora_is_put_on_top_by_settings_and_what_is_left_out_of_it_is_said(erasure, tmp_path):
+    first, second, out = tmp_path / "church.safetensors", tmp_path / "lora.safetensors", tmp_path / "out"
+    erasure.save(first)
+    save_file({**kohya(erasure), "lora_te_x.lora_up.weight": torch.ones(2, 2)}, second)
+    call = ["audit", str(first), "--out", str(out), "--images", "1", "--steps", "2", "--attacks", "settings"]
+    for words, said in ((["--lora", str(second)], True), ([], False)):
+        assert main([*call, *words, "--force"]) == 0
+        found = json.loads((out / FILE).read_text(encoding="utf-8"))
+        assert ("a second LoRA" in [row["label"] for row in found["attacks"][0]["rows"]]) == said
+        assert (
+            found["note"] == "The second LoRA also changes the text encoder (1 tensors). That part was left out here."
+        ) == said
+    assert main([*call, "--lora", str(second)]) == 2  # another audit than the one that is there
+
+
 def test_words_are_given_only_where_the_file_is_silent(erasure):
     with pytest.raises(RequestError, match="leave the anchor out"):
         target_of(erasure, None, "castle")
